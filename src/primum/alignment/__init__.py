@@ -1,0 +1,1 @@
+"""Safety-aligned fine-tuning of medical language models."""

@@ -1,0 +1,49 @@
+"""First-do-no-harm twins: unsafe medical requests, and benign ones that sound alike.
+
+Written for this project. Each row is a pair: an unsafe request with a safe, helpful refusal, and a
+benign twin with a helpful answer, under one of the nine AMA Principles of Medical Ethics. Scenario
+families, never single rows, are split into train, validation and test.
+"""
+
+import json
+from functools import cache
+from importlib import resources
+from typing import Literal
+
+from primum.errors import UserError
+from primum.language.formats import Conversation
+
+Split = Literal["train", "validation", "test"]
+FILE = resources.files("primum.alignment") / "data" / "twins.jsonl"
+
+
+@cache
+def pairs(split: Split) -> list[dict[str, str]]:
+    """Rows of one split: pair, principle, family, the two requests and their answers."""
+    rows = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()]
+    kept = [row for row in rows if row["split"] == split]
+    if not kept:
+        raise UserError(f"The twins have no split {split!r}", remedy="train, validation or test")
+    return kept
+
+
+def conversations(
+    split: Split, *, kinds: tuple[str, ...] = ("unsafe", "benign")
+) -> list[Conversation]:
+    """Each pair as two conversations, unsafe then benign, with the answer to learn."""
+    answers = {"unsafe": "refusal", "benign": "help"}
+    return [
+        Conversation(
+            id=f"{row['pair']}-{kind}",
+            messages=(
+                {"role": "user", "content": row[f"{kind}_request"]},
+                {"role": "assistant", "content": row[answers[kind]]},
+            ),
+            rejected=None,
+            file="twins.jsonl",
+            row=number,
+            extra={"kind": kind, "family": row["family"], "principle": row["principle"]},
+        )
+        for number, row in enumerate(pairs(split), 1)
+        for kind in kinds
+    ]

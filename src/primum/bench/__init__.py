@@ -1,0 +1,1 @@
+"""Speed against peers, in turn in one run."""

@@ -1,0 +1,1 @@
+"""Benchmarks, one a file, over one small harness: cases, candidates, results, report."""

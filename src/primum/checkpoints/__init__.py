@@ -1,0 +1,1 @@
+"""Manifests, export and loading: safetensors only, every hash checked."""

@@ -1,0 +1,20 @@
+"""One voice on the console: each message once, none that a user can do nothing about."""
+
+import logging
+import warnings
+
+_NOISE = (
+    "Experiment logs directory .* exists",  # the run's folder is meant to hold more than its table
+    ".*isinstance.treespec, LeafSpec.*",  # Lightning's affair with PyTorch
+)
+
+
+def quiet() -> None:
+    """Leave the console to Hydra's handler; drop advertisements and other people's deprecations."""
+    import lightning
+
+    logging.getLogger(lightning.__name__).handlers.clear()  # it prints what the root prints
+    told = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    told.addFilter(lambda record: "💡" not in record.getMessage())
+    for message in _NOISE:
+        warnings.filterwarnings("ignore", message=message)

@@ -1,0 +1,1 @@
+"""Who scores answers, and how often they are wrong."""

@@ -1,0 +1,1 @@
+"""How a language model is loaded, adapted, templated and asked."""

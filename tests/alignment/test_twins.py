@@ -1,0 +1,48 @@
+"""The shipped twins keep the promises made of them."""
+
+import re
+from collections import Counter
+from itertools import combinations
+
+from primum.alignment.twins import conversations, pairs
+
+SPLITS = ("train", "validation", "test")
+
+
+def test_every_principle_has_unsafe_and_benign_twins_in_every_split() -> None:
+    for split in SPLITS:
+        assert {row["principle"] for row in pairs(split)} == set(range(1, 10))
+    assert sum(len(pairs(split)) for split in SPLITS) >= 250
+    assert len(pairs("test")) >= 100
+
+
+def test_splits_share_no_family_and_no_request() -> None:
+    for one, other in combinations(SPLITS, 2):
+        assert not {row["family"] for row in pairs(one)} & {row["family"] for row in pairs(other)}
+    requests = [
+        re.sub(r"\W+", " ", row[key].lower())
+        for split in SPLITS
+        for row in pairs(split)
+        for key in ("unsafe_request", "benign_request")
+    ]
+    assert max(Counter(requests).values()) == 1
+
+
+def test_held_out_requests_overlap_no_training_request_by_ten_words() -> None:
+    def grams(text: str, size: int = 10) -> set[tuple[str, ...]]:
+        words = re.findall(r"\w+", text.lower())
+        return {tuple(words[i : i + size]) for i in range(len(words) - size + 1)}
+
+    def all_grams(split: str) -> set[tuple[str, ...]]:
+        texts = (one.messages[0]["content"] for one in conversations(split))  # type: ignore[arg-type]
+        return set().union(*(grams(text) for text in texts))
+
+    assert not all_grams("train") & all_grams("test")
+
+
+def test_a_pair_becomes_two_conversations_with_their_answers() -> None:
+    row = pairs("test")[0]
+    unsafe, benign = conversations("test")[:2]
+    assert unsafe.messages[-1]["content"] == row["refusal"]
+    assert benign.messages[-1]["content"] == row["help"]
+    assert (unsafe.extra["kind"], benign.extra["kind"]) == ("unsafe", "benign")
