@@ -79,6 +79,8 @@ class _Launch:
             )
             with self._environment("1"):  # Hydra then leaves errors to us
                 main(self._job())()
+            if not self.status:
+                ranks.leave_group()
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130

@@ -1,8 +1,10 @@
 """Who started this process, which rank it is, and the run id that all ranks share."""
 
+import gc
 import os
 import re
 import secrets
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -118,3 +120,19 @@ def _devices(trainer: Mapping[str, Any]) -> int:
     import torch
 
     return max(torch.cuda.device_count(), 1)
+
+
+def leave_group() -> None:
+    """Close the process group, if there is one, while the interpreter is still whole.
+
+    Its threads may hold the last reference to a tensor. Dropping that takes the interpreter's
+    lock, and a thread that asks for it while Python shuts down aborts the process.
+    """
+    torch = sys.modules.get("torch")
+    if (
+        torch is not None
+        and torch.distributed.is_available()
+        and torch.distributed.is_initialized()
+    ):
+        gc.collect()  # modules wrapped by DDP hold the group too, in cycles
+        torch.distributed.destroy_process_group()
