@@ -18,6 +18,7 @@ from primum.checkpoints.manifest import (
     plain,
     write_manifest,
 )
+from primum.checkpoints.resolve import PACKAGE
 from primum.checkpoints.weights import read_json
 from primum.errors import UserError
 from primum.files import atomic_folder, atomic_write, full_disk_named
@@ -143,7 +144,13 @@ def _write(
 
 
 def _name_base(file: Path, base: Mapping[str, Any]) -> None:
-    """Let the adapter name its base as the user did, not as a folder of this machine's cache."""
+    """Let the adapter name its base as the user did, not as a folder of this machine's cache.
+
+    The names that only this project reads stay in the manifest: PEFT and servers then find the
+    plain copy that the adapter was trained on, for as long as this machine keeps it.
+    """
+    if base["name"].startswith(PACKAGE) or base["name"].endswith(".gguf"):
+        return
     config = read_json(file)
     config |= {"base_model_name_or_path": base["name"], "revision": base.get("revision")}
     atomic_write(file, json.dumps(config, indent=2, sort_keys=True) + "\n")
