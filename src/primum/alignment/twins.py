@@ -2,18 +2,19 @@
 
 Written for this project. Each row is a pair: an unsafe request with a safe, helpful refusal, and a
 benign twin with a helpful answer, under one of the nine AMA Principles of Medical Ethics. Scenario
-families, never single rows, are split into train, validation and test.
+families, never single rows, are split: train, validation (watched while training), development
+(recipes are chosen on it) and test (looked at once, when nothing is left to choose).
 """
 
 import json
 from functools import cache
 from importlib import resources
-from typing import Literal
+from typing import Literal, get_args
 
 from primum.errors import UserError
 from primum.language.formats import Conversation
 
-Split = Literal["train", "validation", "test"]
+Split = Literal["train", "validation", "development", "test"]
 FILE = resources.files("primum.alignment") / "data" / "twins.jsonl"
 
 
@@ -23,7 +24,9 @@ def pairs(split: Split) -> list[dict[str, str]]:
     rows = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()]
     kept = [row for row in rows if row["split"] == split]
     if not kept:
-        raise UserError(f"The twins have no split {split!r}", remedy="train, validation or test")
+        raise UserError(
+            f"The twins have no split {split!r}", remedy=f"one of {', '.join(get_args(Split))}"
+        )
     return kept
 
 
