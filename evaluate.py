@@ -13,18 +13,19 @@ def evaluate(cfg: "DictConfig") -> None:
     from hydra.utils import instantiate
 
     from primum.checkpoints.manifest import plain
-    from primum.entry.trial import candidate_of, trainer_of
+    from primum.entry.trial import candidate_of, check_choices, trainer_of
 
-    candidate = candidate_of(cfg)  # refuses what cannot work before anything heavy is imported
+    check_choices(cfg)  # refuses what cannot work before anything heavy is imported
 
     from lightning import seed_everything
 
     from primum.benchmarks.run import run_benchmark
 
     seed_everything(cfg.seed, workers=True)
+    benchmark = instantiate(cfg.benchmark, _convert_="all")
     run_benchmark(
-        instantiate(cfg.benchmark, _convert_="all"),
-        candidate,
+        benchmark,
+        candidate_of(cfg, benchmark),
         trainer_of(cfg),
         output=f"{cfg.paths.outputs}/evaluate",
         level=cfg.report.level,

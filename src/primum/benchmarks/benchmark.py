@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from lightning import LightningModule
 from torch.utils.data import DataLoader, Dataset
 
-from primum.benchmarks.candidates import Answer, Candidate, Settings
+from primum.benchmarks.candidates import Answer, Candidate, Predictions, Settings
 from primum.benchmarks.cases import Case, check_cases, sha256_of
 from primum.benchmarks.results import Result, ResultPart, read_parts
 from primum.errors import UserError
@@ -23,10 +23,17 @@ from primum.training.sampling import UnrepeatedDistributedSampler
 
 @dataclass(frozen=True)
 class Judgement:
-    """What judges made of one answer: their words, and the figures that metrics read."""
+    """What judges made of one answer: their words, and the figures that metrics read.
+
+    Attributes:
+        verdicts: What each judge said: name -> {label, evidence}.
+        scores: One number or boolean a name.
+        record: Tables that single numbers cannot hold, as JSON takes them.
+    """
 
     verdicts: dict[str, dict[str, str]]
     scores: dict[str, float | bool | None]
+    record: dict[str, Any] = field(default_factory=dict)
 
 
 class Benchmark(LightningModule):
@@ -85,6 +92,14 @@ class Benchmark(LightningModule):
         """What one answer is worth, from nothing but the case and the answer."""
         return Judgement({}, {})
 
+    def kept(self, answer: Answer) -> Any:
+        """What of an answer its row keeps: all of it, or a word where it is large."""
+        return answer.text
+
+    def read_predictions(self, paths: Sequence[Path]) -> Any:
+        """Answers already made, as a candidate's subject; by default tables of texts."""
+        return Predictions.read(paths)
+
     @abstractmethod
     def scores(self, results: Sequence[Result]) -> dict[str, Score]:
         """The report's scores from all rows, in the order of the cases."""
@@ -128,10 +143,14 @@ class Benchmark(LightningModule):
         return {
             "benchmark": {"name": self.name, "version": self.version},
             "candidate": self.candidate.identity(),
-            "settings": asdict(self.settings),
+            "settings": self.shown_settings(),
             "facts": self.facts(),
             "cases": sha256_of([case.sha256 for case in self.cases]),
         }
+
+    def shown_settings(self) -> dict[str, Any]:
+        """The settings that an answer depends on, for the key and the report."""
+        return asdict(self.settings)
 
     def batches(self) -> list[list[Case]]:
         """Cases of similar length together, longest first: what does not fit fails early."""
@@ -151,13 +170,14 @@ class Benchmark(LightningModule):
                     case=case.id,
                     prompt_sha256=case.prompt_sha256,
                     candidate=self.candidate.signature,
-                    answer=answer.text,
+                    answer=self.kept(answer),
                     finish=answer.finish,
                     seconds=None if answer.seconds is None else round(answer.seconds, 4),
                     tokens=answer.tokens,
                     verdicts=judgement.verdicts,
                     scores=judgement.scores,
                     tags=dict(case.tags),
+                    record=judgement.record,
                 )
             )
         return rows
@@ -189,7 +209,7 @@ class Benchmark(LightningModule):
         return DataLoader(Batches(batches), batch_size=None, sampler=sampler, collate_fn=_as_it_is)
 
     def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
-        return batch  # cases are text; candidates move what they make of them
+        return batch  # cases are text and paths; candidates move what they make of them
 
     def test_step(self, batch: tuple[list[Case], list[Case]], batch_idx: int) -> None:
         cases, pending = batch

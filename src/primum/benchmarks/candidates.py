@@ -9,7 +9,7 @@ import random
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,9 +58,12 @@ class Likelihood(NamedTuple):
 
 @runtime_checkable
 class TextSubject(Protocol):
-    """What a model must do to sit a text benchmark. Plain strings are taken as answers too."""
+    """What a model must do to sit a benchmark.
 
-    def answer(self, cases: Sequence[Case], settings: Settings) -> Sequence[Answer | str]:
+    An answer may come bare: a string, or the mapping that an image benchmark reads.
+    """
+
+    def answer(self, cases: Sequence[Case], settings: Settings) -> Sequence[Any]:
         """One answer a case, in order."""
         ...
 
@@ -144,7 +147,9 @@ def resolve_candidate(
     checkpoint: str | None = None,
     endpoint: str | None = None,
     predictions: str | Sequence[str] | None = None,
+    method: Any = None,
     *,
+    read: Callable[[Sequence[Path]], Any] | None = None,
     name: str | None = None,
     model: str | None = None,
     dtype: str = "auto",
@@ -156,12 +161,15 @@ def resolve_candidate(
     timeout: float = 120.0,
     retries: int = 4,
 ) -> Candidate:
-    """The candidate from exactly one of its three origins.
+    """The candidate from exactly one of its four origins.
 
     Args:
         checkpoint: Manifest, run directory, Hugging Face directory or hub id.
         endpoint: Base URL of an OpenAI-compatible server (`http://host:8000/v1`).
-        predictions: One or several files of answers already made.
+        predictions: One or several files (or folders) of answers already made.
+        method: An object that answers and needs no weights of its own, or only those it names;
+            its `identity()` says what its answers depend on.
+        read: What makes answers of `predictions`: a benchmark's `read_predictions`.
         name: What the report calls it; taken from the origin if None.
         model: Model name to ask the endpoint for, where it serves several.
         dtype, attention: How checkpoint weights are run.
@@ -179,13 +187,15 @@ def resolve_candidate(
             ("checkpoint", checkpoint),
             ("endpoint", endpoint),
             ("predictions", predictions),
+            ("method", method),
         )
         if value
     }
     if len(given) != 1:
         raise UserError(
             "Give exactly one candidate, not " + (" and ".join(given) if given else "none"),
-            remedy="checkpoint=RUN_DIR|DIRECTORY|HUB_ID, endpoint=URL or predictions=FILE",
+            remedy="checkpoint=RUN_DIR|DIRECTORY|HUB_ID, endpoint=URL, predictions=FILE or "
+            "+method=NAME",
         )
     if checkpoint:
         from primum.checkpoints.resolve import resolve
@@ -217,16 +227,20 @@ def resolve_candidate(
             subject,
             {"endpoint": subject.url, "model": served},
         )
+    if method:
+        told = method.identity()
+        return Candidate(name or told["name"], "object", sha256_of(told), method, told)
     assert predictions
     files = [predictions] if isinstance(predictions, str) else list(predictions)
     paths = [Path(file).expanduser() for file in files]
-    ready = Predictions.read(paths)
+    hashes = {str(path): content_sha256(path) for path in paths}
+    ready = (read or Predictions.read)(paths)
     return Candidate(
         name or paths[0].stem,
         "predictions",
-        sha256_of([sha256(path) for path in paths]),
+        sha256_of(list(hashes.values())),
         ready,
-        {"files": {str(path): sha256(path) for path in paths}},
+        {"files": hashes},
     )
 
 
@@ -256,9 +270,24 @@ def from_checkpoint(
         dtype=resolved,
         attention=attention,
         trust_remote_code=trust_remote_code,
+        base=checkpoint.base if checkpoint.directory and not checkpoint.base_revision else None,
     )
     facts |= {"source": source.name, "dtype": resolved, "attention": attention}
     return Candidate(title, "checkpoint", checkpoint.fingerprint, LanguageModel(source), facts)
+
+
+def content_sha256(path: Path) -> str:
+    """SHA-256 of a file, or of the names and contents of all files below a folder.
+
+    Raises:
+        UserError: There is neither.
+    """
+    if path.is_file():
+        return sha256(path)
+    if not path.is_dir():
+        raise UserError("There is no such file", file=path)
+    inside = sorted(file for file in path.rglob("*") if file.is_file())
+    return sha256_of([[file.relative_to(path).as_posix(), sha256(file)] for file in inside])
 
 
 class LanguageModel:

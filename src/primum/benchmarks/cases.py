@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from primum.errors import UserError
@@ -22,12 +23,15 @@ class Case:
             parts as chat templates take them (`{"type": "image", ...}`).
         reference: What a good answer is, in whatever form the benchmark scores against.
         tags: What scores are broken down by (`{"family": "dosing"}`).
+        files: Where what is shown or compared lies on this machine (`{"image": Path(...)}`). No
+            part of the identity: messages and reference carry the files' SHA-256.
     """
 
     id: str
     messages: tuple[Message, ...]
     reference: Any = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def prompt(self) -> str:

@@ -13,6 +13,7 @@ from primum.errors import UserError
 from primum.files import full_disk_named
 
 SCHEMA_VERSION = 1
+MAPS = ("verdicts", "scores", "tags", "record")
 BROKEN = "delete this folder and evaluate again"
 
 
@@ -31,6 +32,7 @@ class Result:
         verdicts: What each judge said: name -> {label, evidence}.
         scores: Numbers and booleans, by the names that the benchmark's metrics read.
         tags: The case's tags, so that a results folder can be read by itself.
+        record: What metrics read besides, as JSON holds it: counts, match tables.
     """
 
     case: str
@@ -43,6 +45,7 @@ class Result:
     verdicts: dict[str, dict[str, str]] = field(default_factory=dict)
     scores: dict[str, float | bool | None] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    record: dict[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
 
     @classmethod
@@ -156,7 +159,7 @@ def write_parquet(results: Sequence[Result], path: Path) -> None:
     for result in results:
         row = asdict(result)
         # maps differ from case to case, and Parquet has no empty struct: JSON keeps them exact
-        for name in ("verdicts", "scores", "tags"):
+        for name in MAPS:
             row[name] = json.dumps(row[name], ensure_ascii=False)
         if not isinstance(row["answer"], str):
             row["answer"] = json.dumps(row["answer"], ensure_ascii=False)
@@ -184,8 +187,8 @@ def read_parquet(path: Path) -> list[Result]:
     try:
         rows = parquet.read_table(path).to_pylist()
         for row in rows:
-            for name in ("verdicts", "scores", "tags"):
-                row[name] = json.loads(row[name])
+            for name in MAPS:
+                row[name] = json.loads(row.get(name) or "{}")  # earlier releases lack the last
         return [Result.from_dict(row) for row in rows]
     except (OSError, ValueError, KeyError, TypeError, pyarrow.ArrowInvalid) as error:
         raise UserError(f"These results cannot be read: {error}", file=path) from None

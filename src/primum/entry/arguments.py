@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 APPENDED = {
     "train": ("experiment", "debug", "hparams_search"),
-    "evaluate": ("benchmark",),
+    "evaluate": ("benchmark", "method"),
 }  # groups in no defaults list: appended behind it in this order, the later wins
 
 _TAKES_VALUE = {

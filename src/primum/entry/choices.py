@@ -9,7 +9,7 @@ GROUPS = {
     "train": (
         "model", "module", "data", "trainer", "callbacks", "logger", "debug", "hparams_search",
     ),
-    "evaluate": ("trainer",),
+    "evaluate": ("method", "trainer"),
 }  # fmt: skip
 
 
@@ -75,6 +75,7 @@ def overview(entry: str, title: str, folders: Sequence[Path], primary: Path) -> 
             ),
             (f"{script} benchmark=X endpoint=http://localhost:8000/v1", "a model that is served"),
             (f"{script} benchmark=X predictions=answers.jsonl", "answers already made"),
+            (f"{script} benchmark=X method=Y", "a method of conf/method"),
         ]
     lines = [title, "", f"usage: {usage}", ""]
 

@@ -11,11 +11,14 @@ from primum.errors import UserError
 if TYPE_CHECKING:
     from lightning import Trainer
 
+    from primum.benchmarks.benchmark import Benchmark
     from primum.benchmarks.candidates import Candidate
 
+ORIGINS = ("checkpoint", "endpoint", "predictions", "method")
 
-def candidate_of(cfg: DictConfig) -> "Candidate":
-    """The candidate that exactly one of checkpoint, endpoint and predictions names.
+
+def check_choices(cfg: DictConfig) -> None:
+    """Refuse what cannot work before anything heavy is imported.
 
     Raises:
         UserError: No benchmark was chosen, or not exactly one candidate.
@@ -25,21 +28,30 @@ def candidate_of(cfg: DictConfig) -> "Candidate":
             "No benchmark was chosen",
             remedy="choose benchmark=<name>; python evaluate.py --help lists them",
         )
-    settings = plain(cfg)
-    origins = {key: settings[key] for key in ("checkpoint", "endpoint", "predictions")}
-    given = [key for key, value in origins.items() if value]
+    given = [key for key in ORIGINS if cfg[key]]
     if len(given) != 1:
         raise UserError(
             f"Name exactly one candidate, not {' and '.join(given) or 'none'}",
-            remedy="checkpoint=<run folder | directory | hub id>, endpoint=<URL> or "
-            "predictions=<file>",
+            remedy="checkpoint=<run folder | directory | hub id>, endpoint=<URL>, "
+            "predictions=<file> or method=<name>",
         )
+
+
+def candidate_of(cfg: DictConfig, benchmark: "Benchmark") -> "Candidate":
+    """The candidate that one of checkpoint, endpoint, predictions and method names.
+
+    Raises:
+        UserError: It cannot be had.
+    """
     from primum.benchmarks.candidates import resolve_candidate
     from primum.entry.quiet import quiet
 
     quiet()
+    settings = plain(cfg)
     return resolve_candidate(
-        **origins,
+        **{key: settings[key] for key in ORIGINS[:3]},
+        method=cfg.method and instantiate(cfg.method, _convert_="all"),
+        read=benchmark.read_predictions,
         trusted_modules=settings["trusted_modules"],
         trust_remote_code=settings["trust_remote_code"],
         **settings["candidate"],
