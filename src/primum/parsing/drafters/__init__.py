@@ -1,0 +1,1 @@
+"""Where drafts come from: layout and OCR, PDF text layers, other programs' results."""

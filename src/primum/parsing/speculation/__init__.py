@@ -1,0 +1,1 @@
+"""Speculative decoding without a model inside: drafts, proposers, one scored tree, and the walk."""

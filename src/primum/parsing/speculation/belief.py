@@ -1,0 +1,59 @@
+"""How often each kind of evidence turned out right: learned while decoding, never configured."""
+
+import numpy as np
+
+from primum.parsing.speculation.candidates import NOTHING, Candidates
+
+# Lengths of match that are told apart: 0 ... 7, then doublings.
+_BUCKET = np.concatenate([np.arange(8), np.full(4, 8), np.full(4, 9), np.full(16, 10), [11]])
+BUCKETS = 12
+
+
+def bucket(match: np.ndarray) -> np.ndarray:
+    """Group lengths of match whose reliability hardly differs."""
+    return _BUCKET[np.minimum(match, len(_BUCKET) - 1)]
+
+
+class Belief:
+    """Chance that a continuation's next token is right, by claim and length of match.
+
+    Inside a continuation the match grows with every token, so one table serves all depths. Counts
+    fade, and start from a prior that grows with the length of match.
+
+    Args:
+        claims: Kinds of evidence told apart.
+        memory: Trials that a rate remembers.
+    """
+
+    def __init__(self, claims: int, memory: float = 2000.0) -> None:
+        self.memory = memory
+        prior = np.linspace(0.25, 0.92, BUCKETS)
+        self._trials = np.full((claims, BUCKETS), 4.0)
+        self._hits = 4.0 * np.tile(prior, (claims, 1))
+
+    @property
+    def rates(self) -> np.ndarray:
+        """Chances (claims, `BUCKETS`)."""
+        return self._hits / self._trials
+
+    def chances(self, candidates: Candidates) -> np.ndarray:
+        """Chance of each token given that the ones before it are right (candidates, depth)."""
+        depth = candidates.tokens.shape[1]
+        groups = bucket(candidates.match[:, None] + np.arange(depth))
+        return self.rates[candidates.claim[:, None], groups]
+
+    def learn(self, candidates: Candidates, decoded: np.ndarray) -> None:
+        """Compare what was proposed with what came."""
+        span = min(len(decoded), candidates.tokens.shape[1])
+        proposed = candidates.tokens[:, :span]
+        right = np.logical_and.accumulate(proposed == decoded[:span], axis=1)
+        tried = proposed != NOTHING
+        tried[:, 1:] &= right[:, :-1]
+        groups = bucket(candidates.match[:, None] + np.arange(span))
+        cell = candidates.claim[:, None] * BUCKETS + groups
+        size = self._trials.size
+        trials = np.bincount(cell[tried], minlength=size).reshape(self._trials.shape)
+        hits = np.bincount(cell[right & tried], minlength=size).reshape(self._trials.shape)
+        fade = self.memory / np.maximum(self.memory, self._trials + trials)
+        self._trials = (self._trials + trials) * fade
+        self._hits = (self._hits + hits) * fade

@@ -1,0 +1,28 @@
+"""What every proposer does: read the page's drafts, watch the output, propose continuations."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from primum.parsing.speculation.candidates import Candidates
+from primum.parsing.speculation.draft import Draft
+
+
+class Proposer(Protocol):
+    """A source of continuations. One object serves page after page.
+
+    Attributes:
+        name: Shown in traces and reports.
+        claims: Names of the kinds of evidence it tells apart; beliefs are kept for each.
+    """
+
+    name: str
+    claims: tuple[str, ...]
+
+    def start(self, drafts: Sequence[Draft]) -> None:
+        """Forget the last page and read this one's drafts."""
+
+    def push(self, tokens: Sequence[int]) -> None:
+        """Tokens were decoded; never empty."""
+
+    def propose(self, depth: int) -> Candidates | None:
+        """Continuations of at most `depth` tokens from here on, or None."""

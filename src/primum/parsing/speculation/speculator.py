@@ -1,0 +1,88 @@
+"""Proposers, beliefs and budget put together: what a decoding loop talks to."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from primum.parsing.speculation.belief import Belief
+from primum.parsing.speculation.budget import Budget, FixedBudget
+from primum.parsing.speculation.candidates import Candidates, stack
+from primum.parsing.speculation.draft import Draft
+from primum.parsing.speculation.proposer import Proposer
+from primum.parsing.speculation.tree import Tree, bare, cut, merge
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Who said so: a proposer and its kind of evidence."""
+
+    proposer: str
+    kind: str
+
+
+class Speculator:
+    """Trees of continuations for one sequence after another.
+
+    Args:
+        proposers: Where continuations come from.
+        budget: How many nodes a step may have.
+        depth: Longest continuation.
+    """
+
+    def __init__(
+        self, proposers: Sequence[Proposer], budget: Budget | None = None, depth: int = 48
+    ) -> None:
+        self.proposers = list(proposers)
+        self.budget = budget or FixedBudget()
+        self.depth = depth
+        self.claims = [Claim(p.name, kind) for p in self.proposers for kind in p.claims]
+        self.belief = Belief(len(self.claims))
+        self.seconds = 0.0  # spent here, all pages
+        self._candidates: Candidates | None = None
+
+    def start(self, drafts: Sequence[Draft]) -> None:
+        """Begin a page."""
+        began = time.perf_counter()
+        for proposer in self.proposers:
+            proposer.start(drafts)
+        self._candidates = None
+        self.seconds += time.perf_counter() - began
+
+    def propose(self, room: int | None = None) -> Tree:
+        """The tree to verify next.
+
+        Args:
+            room: Longest continuation that is of any use, where the end is near.
+        """
+        began = time.perf_counter()
+        tree = self._propose(self.depth if room is None else min(self.depth, room))
+        self.seconds += time.perf_counter() - began
+        return tree
+
+    def _propose(self, depth: int) -> Tree:
+        parts, base = [], 0
+        for proposer in self.proposers if depth > 0 else ():
+            part = proposer.propose(depth)
+            if part is not None and len(part):
+                parts.append(Candidates(part.tokens, part.claim + base, part.match))
+            base += len(proposer.claims)
+        self._candidates = None
+        candidates = stack(parts, depth)
+        if not len(candidates):
+            return bare()
+        self._candidates = candidates
+        paths = merge(candidates, self.belief.chances(candidates))
+        size = self.budget.nodes(-np.sort(-paths.chance))
+        return cut(paths, size) if size else bare()
+
+    def push(self, tokens: Sequence[int], nodes: int = 0, seconds: float = 0.0) -> None:
+        """Tokens were decoded by a step that verified `nodes` nodes in `seconds`."""
+        began = time.perf_counter()
+        if self._candidates is not None:
+            self.belief.learn(self._candidates, np.asarray(tokens, dtype=np.int64))
+        for proposer in self.proposers:
+            proposer.push(tokens)
+        self.budget.record(nodes, len(tokens), seconds)
+        self.seconds += time.perf_counter() - began
