@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import platform
@@ -24,7 +25,7 @@ def pick_dtype(device: str | None = None, requested: str = "auto") -> torch.dtyp
     """The dtype to load a model in.
 
     `auto` is bfloat16 on a GPU that computes in it. On a CPU, fp32 and bf16 are timed against each
-    other (forward and backward, under a second) and bf16 is taken only where the processor has
+    other (forward and backward, about a second) and bf16 is taken only where the processor has
     instructions for it and it is clearly faster. The answer is kept in the cache, so that all
     ranks, and training and evaluation, agree; delete `precision-*.json` there to time again.
 
@@ -77,8 +78,7 @@ def _cpu_speedup() -> float:
     if not cpu_has_bf16():
         return 0.0
     threads, version = torch.get_num_threads(), torch.__version__.split("+")[0]
-    capability = torch.backends.cpu.get_cpu_capability().replace(" ", "-")
-    file = cache_dir() / f"precision-{platform.machine()}-{capability}-{version}-{threads}.json"
+    file = cache_dir() / f"precision-{_processor()}-{version}-{threads}.json"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{file}.lock"):  # one rank times, the others read what it found
@@ -101,22 +101,35 @@ def _kept(file: Path) -> float | None:
 
 
 def time_bf16_against_fp32() -> float:
-    """Time of fp32 over time of bf16, on a transformer block's matrix products (under a second)."""
+    """Time of fp32 over time of bf16, on a transformer block's matrix products (about a second).
+
+    The two take turns and the best of each counts, so that what else runs here slows both alike.
+    """
     import torch
 
-    def seconds(dtype: torch.dtype) -> float:
-        layers = torch.nn.Sequential(
-            torch.nn.Linear(576, 1536), torch.nn.SiLU(), torch.nn.Linear(1536, 576)
-        ).to(dtype)
-        tokens = torch.ones(256, 576, dtype=dtype, requires_grad=True)
-        best = float("inf")
-        for _ in range(4):  # the first warms up; the best of the rest is what noise cannot fake
-            start = time.perf_counter()
-            layers(tokens).sum().backward()
-            best = min(best, time.perf_counter() - start)
-        return best
+    def block(dtype: torch.dtype) -> torch.nn.Module:
+        layers = (torch.nn.Linear(576, 1536), torch.nn.SiLU(), torch.nn.Linear(1536, 576))
+        return torch.nn.Sequential(*layers).to(dtype)
 
-    fp32, bf16 = (
-        min(seconds(dtype) for _ in range(2)) for dtype in (torch.float32, torch.bfloat16)
-    )
-    return fp32 / bf16
+    def seconds(layers: torch.nn.Module, dtype: torch.dtype) -> float:
+        tokens = torch.ones(256, 576, dtype=dtype, requires_grad=True)
+        start = time.perf_counter()
+        layers(tokens).sum().backward()
+        return time.perf_counter() - start
+
+    blocks = {dtype: block(dtype) for dtype in (torch.float32, torch.bfloat16)}
+    best = dict.fromkeys(blocks, float("inf"))
+    for _ in range(24):
+        for dtype, layers in blocks.items():
+            best[dtype] = min(best[dtype], seconds(layers, dtype))
+    return best[torch.float32] / best[torch.bfloat16]
+
+
+def _processor() -> str:
+    """A name for this kind of processor: a home folder may be shared by several."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        kind = [line for line in lines if line.startswith(("model", "stepping", "CPU part"))]
+    except OSError:
+        kind = [platform.processor()]
+    return hashlib.sha256("\n".join(sorted(set(kind))).encode()).hexdigest()[:12]
