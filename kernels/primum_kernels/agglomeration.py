@@ -146,13 +146,14 @@ def reference(features: Tensor, options: Options) -> Agglomeration:
     height, width = features.shape[1:3]
     images = [_reference_image(image.double(), options) for image in features.cpu()]
     labels = torch.stack([one.labels for one in images], 1)
-    semantic = torch.stack([one.semantic for one in images], 1) if options.semantic else None
+    semantic = [one.semantic for one in images if one.semantic is not None]
     tokens, pairs = unit(features.cpu().double().flatten(1, 2)), grid_edges(height, width)
     cosines = (tokens[:, pairs[0]] * tokens[:, pairs[1]]).sum(-1)
     missed = torch.tensor([one.missed for one in images])
     return assemble(
-        labels, semantic, height, width, [one.feature for one in images],
-        [one.cohesion for one in images], cosines, pairs, missed, options,
+        labels, torch.stack(semantic, 1) if semantic else None, height, width,
+        [one.feature for one in images], [one.cohesion for one in images],
+        cosines, pairs, missed, options,
     )  # fmt: skip
 
 

@@ -158,9 +158,9 @@ def describe(
         value = torch.where(listed.view(shape), value, torch.full_like(value, empty))
         return value.transpose(0, 1).flatten(1, 2)
 
-    level = torch.arange(levels, device=labels.device).view(levels, 1, 1).expand(chosen.shape)
+    at_level = torch.arange(levels, device=labels.device).view(levels, 1, 1).expand(chosen.shape)
     return Regions(
-        rows_of(level, -1), rows_of(label, -1), rows_of(area, 0), rows_of(box, 0),
+        rows_of(at_level, -1), rows_of(label, -1), rows_of(area, 0), rows_of(box, 0),
         rows_of(parent, -1), rows_of(persistence, 0), rows_of(feature, 0), rows_of(score, 0),
     )  # fmt: skip
 
