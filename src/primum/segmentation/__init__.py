@@ -1,0 +1,1 @@
+"""Universal segmentation without labels: UniAP pseudo-masks and the S2-UniSeg model."""

@@ -1,0 +1,1 @@
+"""Images to learn from, where they lie, and the views that teacher and student get of them."""

@@ -1,0 +1,116 @@
+"""Queries that become masks: Mask2Former's decoder with two kinds of query."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Prediction(NamedTuple):
+    """What the decoder says of a batch of images; instance queries come first.
+
+    Attributes:
+        masks: A layer: (batch, queries, height / 4, width / 4) logits, the last layer last.
+        objectness: A layer: (batch, queries) logits, whether the query stands for a region.
+        queries: (batch, queries, hidden) of the last layer.
+    """
+
+    masks: tuple[Tensor, ...]
+    objectness: tuple[Tensor, ...]
+    queries: Tensor
+
+
+class QueryDecoder(nn.Module):
+    """Mask2Former's pixel decoder and masked-attention decoder, as transformers has them.
+
+    Instance and semantic queries share all weights; a learned token of its kind is added to each
+    (S2-UniSeg, Model). Classes are not predicted: one logit tells a region from nothing.
+
+    Args:
+        channels: Of the pyramid that comes in.
+        hidden: Of queries and pixels; a multiple of 32.
+        instances, semantic: Queries of each kind.
+        layers: Masked-attention layers.
+        pixel_layers: Deformable-attention layers of the pixel decoder.
+        heads: Of every attention.
+        feedforward: Width of the decoder's feed-forward layers.
+    """
+
+    def __init__(
+        self,
+        channels: int = 256,
+        hidden: int = 256,
+        instances: int = 150,
+        semantic: int = 50,
+        layers: int = 9,
+        pixel_layers: int = 6,
+        heads: int = 8,
+        feedforward: int = 2048,
+    ) -> None:
+        super().__init__()
+        from transformers import Mask2FormerConfig
+        from transformers.models.mask2former import modeling_mask2former as mask2former
+
+        if hidden % 32:
+            raise ValueError(f"hidden is {hidden}; GroupNorm needs a multiple of 32")
+        config = Mask2FormerConfig(
+            feature_size=hidden,
+            mask_feature_size=hidden,
+            hidden_dim=hidden,
+            encoder_feedforward_dim=feedforward // 2,
+            dim_feedforward=feedforward,
+            encoder_layers=pixel_layers,
+            decoder_layers=layers + 1,
+            num_attention_heads=heads,
+            dropout=0.0,  # one rank and many must agree
+        )
+        self.kinds = (instances, semantic)
+        self.pixels = mask2former.Mask2FormerPixelDecoder(config, [channels] * 4)
+        self.layers = mask2former.Mask2FormerMaskedAttentionDecoder(config)
+        self.place = mask2former.Mask2FormerSinePositionEmbedding(hidden // 2, normalize=True)
+        self.content = nn.Parameter(torch.randn(instances + semantic, hidden))
+        self.position = nn.Parameter(torch.randn(instances + semantic, hidden))
+        self.kind = nn.Parameter(torch.randn(2, hidden) * 0.02)  # [INS] and [SEM]
+        self.scale = nn.Parameter(torch.randn(3, hidden))
+        self.objectness = nn.Linear(hidden, 1)
+        self.initialise(mask2former)
+
+    def initialise(self, mask2former: object) -> None:
+        """Mask2Former's own initialisation, which transformers keeps with its whole model."""
+        family = mask2former.Mask2FormerPreTrainedModel  # type: ignore[attr-defined]
+        keeper = family.__new__(family)
+        nn.Module.__init__(keeper)
+        keeper.config = self.layers.config
+        for part in (*self.pixels.modules(), *self.layers.modules()):
+            family._init_weights(keeper, part)
+
+    def forward(self, pyramid: tuple[Tensor, ...]) -> Prediction:
+        pixels = self.pixels(list(pyramid), return_dict=True)
+        maps, places, sizes = [], [], []
+        for level, found in enumerate(pixels.multi_scale_features):
+            place = self.place(found.shape, found.device, found.dtype).flatten(2)
+            places.append(place.permute(2, 0, 1))
+            maps.append(found.flatten(2).permute(2, 0, 1) + self.scale[level])
+            sizes.append(found.shape[-2:])
+        batch = len(pyramid[0])
+        kinds = torch.repeat_interleave(
+            self.kind, torch.tensor(self.kinds, device=self.kind.device), dim=0,
+            output_size=sum(self.kinds),
+        )  # fmt: skip
+        found = self.layers(
+            inputs_embeds=(self.content + kinds)[:, None].expand(-1, batch, -1),
+            multi_stage_positional_embeddings=places,
+            pixel_embeddings=pixels.mask_features,
+            encoder_hidden_states=maps,
+            query_position_embeddings=self.position[:, None].expand(-1, batch, -1),
+            feature_size_list=sizes,
+            output_hidden_states=False,
+            output_attentions=False,
+            return_dict=True,
+        )
+        queries = [layer.transpose(0, 1) for layer in found.intermediate_hidden_states]
+        return Prediction(
+            tuple(found.masks_queries_logits),
+            tuple(self.objectness(layer)[..., 0] for layer in queries),
+            queries[-1],
+        )

@@ -1,0 +1,70 @@
+"""The whole network, student or teacher: images in, masks and prototypes out."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from primum.segmentation.networks.decoder import Prediction, QueryDecoder
+from primum.segmentation.networks.encoder import Encoder, vit
+from primum.segmentation.networks.prototypes import PrototypeHead
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # as most of timm's ViTs expect
+
+
+class UniSeg(nn.Module):
+    """Encoder, query decoder and prototype head.
+
+    A teacher's query is an encoder feature and a student's a decoder state of another width, so a
+    projection leads from the one space to the other before the head that both share.
+
+    Args:
+        backbone: Arguments of `networks.encoder.vit`: `name`, `pretrained`, and timm's own.
+        channels, stem, reduction: See `Encoder`.
+        decoder: Arguments of `QueryDecoder`.
+        head: Arguments of `PrototypeHead`.
+        mean, std: What the ViT expects of images within 0..1.
+    """
+
+    def __init__(
+        self,
+        backbone: Mapping[str, Any],
+        channels: int = 256,
+        stem: int = 64,
+        reduction: int = 1,
+        decoder: Mapping[str, Any] | None = None,
+        head: Mapping[str, Any] | None = None,
+        mean: Sequence[float] = MEAN,
+        std: Sequence[float] = STD,
+    ) -> None:
+        super().__init__()
+        self.encoder = Encoder(vit(**backbone), channels, stem, reduction)
+        self.decoder = QueryDecoder(channels, **(decoder or {}))
+        self.projection = nn.Linear(self.hidden, self.encoder.width)
+        self.head = PrototypeHead(self.encoder.width, **(head or {}))
+        self.mean, self.std = tuple(mean), tuple(std)
+
+    @property
+    def hidden(self) -> int:
+        """Channels of a decoded query."""
+        return self.decoder.content.shape[1]
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """(batch, 3, height, width) uint8 to what the ViT expects, in the weights' precision."""
+        dtype = self.decoder.content.dtype
+        mean = torch.tensor(self.mean, device=images.device, dtype=dtype)[:, None, None]
+        std = torch.tensor(self.std, device=images.device, dtype=dtype)[:, None, None]
+        return (images.to(dtype) / 255 - mean) / std
+
+    def forward(self, images: Tensor) -> Prediction:
+        """Masks of uint8 images (batch, 3, height, width) whose sides divide by 32."""
+        return self.decoder(self.encoder(self.normalised(images)).pyramid)
+
+    def named(self, queries: Tensor) -> Tensor:
+        """(..., hidden) decoded queries to (..., K) cosines with the prototypes."""
+        return self.head(self.projection(queries))
+
+    def tokens(self, images: Tensor) -> Tensor:
+        """(batch, rows, columns, width) features for UniAP."""
+        return self.encoder.tokens(self.normalised(images)).permute(0, 2, 3, 1)

@@ -1,0 +1,1 @@
+"""What the student is asked for: masks, objectness, and the prototypes its teacher sees."""
