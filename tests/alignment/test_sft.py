@@ -42,7 +42,9 @@ def source(tmp_path: Path) -> Source:
 
 def module(source: Source, **options: object) -> SFTModule:
     optimizer = partial(torch.optim.AdamW, lr=0.01)
-    return SFTModule(source, optimizer, **options)  # type: ignore[arg-type]
+    built = SFTModule(source, optimizer, **options)  # type: ignore[arg-type]
+    built.configure_model()
+    return built
 
 
 def fit(module: SFTModule, data: ConversationData, **options: object) -> lightning.Trainer:

@@ -184,7 +184,9 @@ def make_module(folder):
     from primum.language.source import Source
 
     source = Source(str(make_tiny(folder / "base")), dtype="float32")
-    return SFTModule(source, functools.partial(torch.optim.SGD, lr=0.1))
+    module = SFTModule(source, functools.partial(torch.optim.SGD, lr=0.1))
+    module.configure_model()
+    return module
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from primum.alignment.encoded import EncodedData, Reader
-from primum.alignment.weighting import Edits, Weighting, Weightings
+from primum.alignment.weighting import Weighting, Weightings
 from primum.language.batches import IGNORED, collate
 from primum.language.chat import Encoded, Supervise, Thinking, encode
 from primum.language.formats import Conversation
@@ -30,7 +30,8 @@ class ConversationData(EncodedData[Example]):
     Args:
         supervise: Learn the `last` answer of a conversation or `all` of them.
         thinking: `keep` the model's thinking in what is learned, or `drop` it.
-        emphasis: Counts some learned tokens more than others; several multiply.
+        emphasis: Counts some learned tokens more than others; several multiply, also with a row's
+            column `weight`.
         packing: See `EncodedData`; rows are then filled end to end, without padding.
         others: As in `EncodedData`.
     """
@@ -61,20 +62,14 @@ class ConversationData(EncodedData[Example]):
     def encode(self, tokenizer: Any, conversation: Conversation) -> Example:
         """One conversation as token ids, loss mask and weights."""
 
-        def encoded(messages: Sequence[Any]) -> Encoded:
-            return encode(
-                tokenizer,
-                messages,
-                supervise=self.supervise,
-                thinking=self.thinking,
-                max_length=self.max_length,
-            )
-
-        whole = encoded(conversation.messages)
-        before = Edits.before(conversation) if self.emphasis.reads_edits else None
-        weights = self.emphasis.weights(
-            whole, conversation, None if before is None else encoded(before)
+        whole = encode(
+            tokenizer,
+            conversation.messages,
+            supervise=self.supervise,
+            thinking=self.thinking,
+            max_length=self.max_length,
         )
+        weights = self.emphasis.weights(whole, conversation, tokenizer)
         return Example(whole, weights, conversation.id)
 
     def size(self, example: Example) -> int:

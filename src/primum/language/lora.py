@@ -34,7 +34,9 @@ class Lora:
     targets: str | Sequence[str] = "all-linear"
     dora: bool = False
 
-    def adapt(self, model: PreTrainedModel, *, float32: bool = True) -> PeftModel:
+    def adapt(
+        self, model: PreTrainedModel, *, float32: bool = True, task: str = "CAUSAL_LM"
+    ) -> PeftModel:
         """Freeze the model and add trainable adapters, which change nothing before training.
 
         Over a bf16 base the adapters are kept in float32, since AdamW's small steps vanish in
@@ -42,6 +44,7 @@ class Lora:
 
         Args:
             float32: ZeRO-3 wants one dtype throughout: pass False there.
+            task: PEFT's name for what the model is for; `SEQ_CLS` trains its new head as well.
         """
         require("peft", "alignment")
         from peft import LoraConfig, get_peft_model
@@ -55,7 +58,7 @@ class Lora:
             lora_dropout=self.dropout,
             target_modules=targets,
             use_dora=self.dora,
-            task_type="CAUSAL_LM",
+            task_type=task,
         )
         try:
             adapted = get_peft_model(model, config, autocast_adapter_dtype=float32)

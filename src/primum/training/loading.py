@@ -94,6 +94,10 @@ class ResumableLoader(DataLoader):
             batches = self.scaled(batches, self.batches_per_epoch - offset, sampler.accumulate)
         yield from batches
 
+    def prepared(self, window: list[Any]) -> list[Any]:
+        """The micro-batches of one optimizer step, before they are weighed; as they are."""
+        return window
+
     def scaled(self, batches: Iterator[Any], remaining: int, accumulate: int) -> Iterator[Any]:
         """Look one optimizer step ahead, agree on its weight over all ranks, and hand it out."""
         assert self.weigh is not None
@@ -103,6 +107,7 @@ class ResumableLoader(DataLoader):
             if not window:
                 return
             remaining -= len(window)
+            window = self.prepared(window)
             weight = torch.tensor(
                 sum(float(self.weigh(batch)) for batch in window), device=strategy.root_device
             )

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -163,6 +164,35 @@ class DeepSpeed(DeepSpeedStrategy):
                 whole[name] = gathered
         return whole
 
+    @contextmanager
+    def whole_parameters(self, module: nn.Module) -> Iterator[None]:
+        """All of `module`'s parameters on every rank, and nothing that waits for other ranks.
+
+        Inside, ranks may call the module unequally often, as when each generates answers of its
+        own length; calls must not need gradients. Stages below 3 have nothing to gather.
+        """
+        if not self.zero_stage_3:
+            yield
+            return
+        import deepspeed
+
+        optimizer = self.deepspeed_engine.optimizer
+        offload = getattr(optimizer, "parameter_offload", optimizer)
+        parameters = list(module.parameters())
+        with deepspeed.zero.GatheredParameters(parameters):
+            for parameter in parameters:
+                parameter.ds_active_sub_modules.clear()
+            for hook in (*offload.forward_hooks, *offload.backward_hooks):
+                hook.remove()
+            offload.forward_hooks, offload.backward_hooks = [], []
+            try:
+                yield
+            finally:
+                coordinator = offload.get_param_coordinator()
+                if not coordinator.is_invalid_trace():  # it recorded an order that is no more
+                    coordinator._invalidate_trace()
+                offload._register_deepspeed_module(offload.module)
+
     # Checkpoints are directories; a kill while saving must leave the previous one whole.
 
     def save_checkpoint(
@@ -199,6 +229,29 @@ class DeepSpeed(DeepSpeedStrategy):
                 remedy="resume it with the trainer that wrote it, e.g. trainer=cpu or trainer=ddp",
             )
         return super().load_checkpoint(checkpoint_path, weights_only)
+
+
+def shards_parameters(trainer: Any) -> bool:
+    """Whether this trainer's strategy splits parameters over ranks as ZeRO-3 does."""
+    return bool(getattr(getattr(trainer, "strategy", None), "zero_stage_3", False))
+
+
+@contextmanager
+def whole_here() -> Iterator[None]:
+    """What is built here inside `configure_model` is whole until training begins.
+
+    Under ZeRO-3 a new layer's weights are split the moment it is made; whoever fills them in
+    afterwards, as PEFT does, would fill in nothing. DeepSpeed splits them when it takes the module.
+    """
+    module = sys.modules.get("deepspeed.runtime.zero.partition_parameters")
+    if module is None or not module.zero_init_context:
+        yield
+        return
+    module.shutdown_init_context()
+    try:
+        yield
+    finally:
+        module.restore_init_context()
 
 
 def take_cpu() -> None:
