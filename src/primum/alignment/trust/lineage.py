@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from primum.alignment.trust.appending import whole_lines
 from primum.alignment.trust.store import Store
 from primum.checkpoints.manifest import FILE, Manifest, read_manifest
 from primum.errors import UserError
@@ -83,9 +84,8 @@ def read_ledger(file: Path) -> Run:
     Raises:
         UserError: It is no ledger.
     """
-    data = file.read_bytes()
     try:
-        lines = [json.loads(one) for one in data[: data.rfind(b"\n") + 1].split(b"\n")[:-1]]
+        lines = [json.loads(line) for line in whole_lines(file)]
         assert lines[0]["schema"] == SCHEMA and isinstance(lines[0]["run_id"], str)
         ranges = [one for one in lines[1:] if "rows" in one]
         assert all(isinstance(one["from_step"], int) for one in ranges)
@@ -99,6 +99,7 @@ def runs(store: Store, roots: Iterable[str | Path] = ()) -> list[Run]:
 
     The same run's ledger in two places counts once, the longer one.
     """
+    roots = list(roots)
     files = sorted((store.path / "lineage").glob("*.jsonl"))
     for root in roots:
         files += sorted(Path(root).expanduser().rglob(LEDGER))
@@ -108,14 +109,15 @@ def runs(store: Store, roots: Iterable[str | Path] = ()) -> list[Run]:
         known = found.get(run.id)
         if known is None or len(run.ranges) >= len(known.ranges):
             found[run.id] = run
-    _inherit(list(found.values()), _weights(found, roots))
-    return list(found.values())
+    every = list(found.values())
+    _inherit(every, _weights(every, roots))
+    return every
 
 
-def _weights(found: dict[str, Run], roots: Iterable[str | Path]) -> dict[str, str]:
+def _weights(found: Sequence[Run], roots: Iterable[str | Path]) -> dict[str, str]:
     """The run that made a weights file, by the file's SHA-256, from the manifests there are."""
     owners: dict[str, str] = {}
-    for manifest, _ in _manifests(list(found.values()), roots):
+    for manifest, _ in _manifests(found, roots):
         for name, digest in manifest.weights["files"].items():
             if name.endswith(".safetensors"):
                 owners[digest] = manifest.run_id
@@ -146,25 +148,24 @@ def _inherit(found: Sequence[Run], owners: dict[str, str]) -> None:
 def checkpoints(
     store: Store, roots: Iterable[str | Path] = (), found: Sequence[Run] | None = None
 ) -> list[Checkpoint]:
-    """Weights on disk that learned from a store: Lightning's, the run's model, and exports of it."""
+    """Weights on disk that learned from a store: Lightning's, a run's model, exports, children."""
     roots = list(roots)
     found = runs(store, roots) if found is None else found
     by_id = {run.id: run for run in found}
+    owners = _weights(found, roots)
     listed: list[Checkpoint] = []
     for run in found:
         for path in sorted(run.folder.rglob("*.ckpt")):
             if not path.is_symlink():
                 listed.append(Checkpoint(path, run, step_of(path)))
     for manifest, file in _manifests(found, roots):
-        run_of = by_id.get(manifest.run_id)
-        if run_of is not None:
-            directory = file.parent / (manifest.weights.get("directory") or ".")
-            listed.append(Checkpoint(directory, run_of, None))
-        else:  # weights of another make on a base that learned from the store
-            base = set(((manifest.base or {}).get("files") or {}).values())
-            owners = _weights(by_id, roots)
-            for name in {owners[one] for one in base if one in owners} & set(by_id):
-                listed.append(Checkpoint(file.parent, by_id[name], None))
+        directory = file.parent / (manifest.weights.get("directory") or ".")
+        base = ((manifest.base or {}).get("files") or {}).values()
+        if manifest.run_id in by_id:
+            listed.append(Checkpoint(directory, by_id[manifest.run_id], None))
+            continue
+        for name in {owners[digest] for digest in base if digest in owners} & set(by_id):
+            listed.append(Checkpoint(directory, by_id[name], None))
     return listed
 
 
@@ -200,12 +201,14 @@ def lineage_of(store: Store, path: str | Path, roots: Iterable[str | Path] = ())
     """
     path = Path(path).expanduser().resolve()
     near = path if path.is_dir() else path.parent
-    places = [*roots, near, *([near.parent] if (near.parent / LEDGER).exists() else [])]
-    for one in checkpoints(store, places):
-        if path in (one.path.resolve(), one.run.folder.resolve()) and (
-            one.step is None or path.suffix == ".ckpt"
-        ):
+    for one in checkpoints(store, [*roots, near]):
+        if one.path.resolve() == path:
             return one
+    step = step_of(path) if path.suffix == ".ckpt" else None
+    for folder in (near, *near.parents[:2]):
+        for run in runs(store, [*roots, near]):
+            if run.folder.resolve() == folder:
+                return Checkpoint(path, run, step)
     raise UserError(
         "No lineage says what this checkpoint learned from",
         file=path,

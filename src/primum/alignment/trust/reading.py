@@ -1,13 +1,13 @@
-"""A view of a trust store as a training set: `data.train` of an experiment names a function here."""
+"""A view of a trust store as a training set; `data.train` of an experiment names it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from primum.alignment.trust import views
 from primum.alignment.trust.store import Store
 from primum.alignment.trust.strikes import StrikePolicy
-from primum.alignment.trust import views
 from primum.alignment.trust.views import Selection
 from primum.errors import UserError
 from primum.language.formats import Conversation
@@ -56,7 +56,7 @@ def _conversation(row: dict[str, Any], number: int, origin: dict[str, str]) -> C
     used = {"id", "messages", "prompt", "chosen", "completion", "rejected"}
     return Conversation(
         id=row["id"],
-        messages=tuple(row["messages"] if "messages" in row else [*prompt, *chosen]),
+        messages=tuple(row.get("messages", [*prompt, *chosen])),
         rejected=tuple(row["rejected"]) if "rejected" in row else None,
         file=f"{origin['store']} ({origin['view']})",
         row=number,

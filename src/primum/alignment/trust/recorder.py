@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from primum.alignment.trust.appending import append, cut_to_lines
 from primum.alignment.trust.canonical import text_sha256
-from primum.alignment.trust.lineage import LEDGER, SCHEMA
+from primum.alignment.trust.lineage import LEDGER, SCHEMA, read_ledger
 from primum.errors import UserError
 from primum.files import full_disk_named, sha256
 from primum.training.loading import ResumableLoader
@@ -35,6 +36,7 @@ class LineageRecorder(Callback):
         self.folder, self.name, self.run_id = Path(folder), name, run_id
         self.files: list[Path] = []
         self.rows: Counter[str] = Counter()
+        self.dealt: tuple[int, list[np.ndarray]] | None = None
         self.first = 0  # step at which the range that is being read began
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -45,46 +47,46 @@ class LineageRecorder(Callback):
         if not own or getattr(trainer, "fast_dev_run", False):
             return
         self.ids = {one.id: one.extra["cts_id"] for one in own}
-        if not trainer.is_global_zero:
-            return
-        stores = sorted({str(one.extra["store"]) for one in own})
-        for number, store in enumerate(stores):
-            self._begin(trainer, pl_module, store, [o for o in own if o.extra["store"] == store])
-            if number:
-                continue
+        origins = {(one.extra["store"], one.extra["view"], one.extra["head_hash"]) for one in own}
+        if len(origins) > 1:
+            raise UserError(
+                "The training set mixes views, or two states of a trust log",
+                remedy="train on one view of one store",
+            )
+        if trainer.is_global_zero:
+            self._begin(pl_module, *origins.pop())
 
-    def _begin(self, trainer: Trainer, module: LightningModule, store: str, own: list) -> None:
+    def _begin(self, module: LightningModule, store: str, view: str, head: str) -> None:
         facts: Any = getattr(module, "manifest_facts", dict)
         config = self.folder / "config.yaml"
-        heads = sorted({one.extra["head_hash"] for one in own})
         header = {
             "schema": SCHEMA,
             "run_id": self.run_id,
             "name": self.name,
             "folder": str(self.folder.absolute()),
             "store": store,
-            "head": heads[0],
-            "view": own[0].extra["view"],
-            "view_rows": len(own),
-            "view_sha256": text_sha256(*(one.id for one in own)),
+            "view": view,
+            "head": head,
+            "view_rows": len(self.ids),
+            "view_sha256": text_sha256(*self.ids),
             "config_sha256": sha256(config) if config.exists() else None,
             "base": facts().get("base"),
         }
-        if len(heads) > 1:
-            raise UserError("The training set mixes two states of a trust log", file=store)
-        copy = Path(store) / "lineage" / f"{self.name.replace('/', '-')}--{self.run_id}.jsonl"
-        self.files.append(self.folder / LEDGER)
-        if copy.parent.is_dir() and os.access(copy.parent, os.W_OK):
-            self.files.append(copy)
+        copies = Path(store) / "lineage"
+        self.files = [self.folder / LEDGER]
+        if os.access(copies, os.W_OK):
+            self.files.append(copies / f"{self.name.replace('/', '-')}--{self.run_id}.jsonl")
         else:
-            print(
-                f"lineage: {copy.parent} cannot be written; give --runs to `primum trust lineage`"
-            )
+            print(f"{copies} cannot be written: give `primum trust lineage` this run with --runs")
+        self.attempt = 0
         for file in self.files:
             file.parent.mkdir(parents=True, exist_ok=True)
-            if not file.exists():
+            cut_to_lines(file)
+            if file.exists():
+                ranges = read_ledger(file).ranges
+                self.attempt = max([self.attempt, *(one["attempt"] + 1 for one in ranges)])
+            else:
                 self._write(file, header)
-        self.attempt = self.files[0].read_bytes().count(b'"attempt"')
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -101,7 +103,9 @@ class LineageRecorder(Callback):
         if not (isinstance(loader, ResumableLoader) and known):
             return [] if self.rows else list(self.ids.values())
         assert isinstance(sampler, ResumableBatchSampler)
-        indices = micro_batch(sampler, epoch, batch_idx)
+        if self.dealt is None or self.dealt[0] != epoch:
+            self.dealt = epoch, sampler.deal(epoch)
+        indices = micro_batch(sampler, self.dealt[1], batch_idx)
         return [self.ids[row] for i in indices for row in examples[i].rows if row in self.ids]
 
     def on_save_checkpoint(
@@ -133,15 +137,14 @@ class LineageRecorder(Callback):
         self.rows, self.first = Counter(), trainer.global_step
 
     def _write(self, file: Path, line: dict[str, Any]) -> None:
-        with full_disk_named(file), file.open("ab") as stream:
-            stream.write(json.dumps(line).encode() + b"\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+        with full_disk_named(file):
+            append(file, json.dumps(line).encode() + b"\n")
 
 
-def micro_batch(sampler: ResumableBatchSampler, epoch: int, batch_idx: int) -> list[int]:
-    """Indices that all ranks together read in a micro-batch."""
+def micro_batch(
+    sampler: ResumableBatchSampler, windows: list[np.ndarray], batch_idx: int
+) -> list[int]:
+    """Indices that all ranks together read in a micro-batch of an epoch dealt into windows."""
     window, step = divmod(batch_idx, sampler.accumulate)
-    dealt = sampler.deal(epoch)[window]
-    parts = np.array_split(dealt, sampler.accumulate * sampler.world_size)
+    parts = np.array_split(windows[window], sampler.accumulate * sampler.world_size)
     return np.concatenate(parts[step * sampler.world_size :][: sampler.world_size]).tolist()

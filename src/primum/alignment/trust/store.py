@@ -16,12 +16,12 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from primum.alignment.trust.appending import append, cut_to_lines, sync_folder, whole_lines
 from primum.alignment.trust.canonical import GENESIS, commit
 from primum.alignment.trust.events import BadLine, Event, Statement, now, parse, place
 from primum.alignment.trust.keys import REGISTER, Register
@@ -200,17 +200,17 @@ class Store:
             atomic_write(self.path / PENDING, "\n".join(pending))
             for path, lines in files.items():
                 path.parent.mkdir(exist_ok=True)
-                _append_whole(path, b"".join(lines))
+                append(path, b"".join(lines))
             for folder in {path.parent for path in files} | {self.path / "payloads", self.path}:
-                _sync(folder)
-            _append_whole(self.log, b"".join(event.line for event in events))
+                sync_folder(folder)
+            append(self.log, b"".join(event.line for event in events))
         (self.path / PENDING).unlink()
         self.refresh()
         return events
 
     def _recover(self) -> None:
         pending = self.path / PENDING
-        whole = _cut_to_lines(self.log)
+        whole = cut_to_lines(self.log)
         if whole and not pending.exists():
             return
         if pending.exists():
@@ -218,7 +218,7 @@ class Store:
                 path = self.path / name
                 if not path.exists():
                     continue
-                _cut_to_lines(path)
+                cut_to_lines(path)
                 data = path.read_bytes()
                 lines = data.splitlines(keepends=True)
                 kept = [line for line in lines if line[:64].decode() in self.said]
@@ -267,16 +267,13 @@ class Store:
         row = {"kind": kind, "path": str(Path(path).absolute()), "ts": now()} | facts
         with (self.path / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            _cut_to_lines(self.path / HOLDERS)
-            _append_whole(self.path / HOLDERS, json.dumps(row, ensure_ascii=False).encode() + b"\n")
+            cut_to_lines(self.path / HOLDERS)
+            append(self.path / HOLDERS, json.dumps(row, ensure_ascii=False).encode() + b"\n")
 
     def holders(self) -> list[dict[str, Any]]:
         """Files that were written out of the store, the latest entry of each."""
-        path = self.path / HOLDERS
-        if not path.exists():
-            return []
-        lines = path.read_bytes().split(b"\n")[:-1]
-        return list({row["path"]: row for row in map(json.loads, lines)}.values())
+        rows = map(json.loads, whole_lines(self.path / HOLDERS))
+        return list({row["path"]: row for row in rows}.values())
 
 
 def payload_file(store: Path, record: str) -> Path:
@@ -287,11 +284,7 @@ def payload_file(store: Path, record: str) -> Path:
 
 def payload_lines(path: Path) -> Iterator[tuple[str, bytes, bytes]]:
     """Commitment, salt and canonical payload of each whole line; nothing if there is no file."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return
-    for number, line in enumerate(data[: data.rfind(b"\n") + 1].split(b"\n")[:-1], 1):
+    for number, line in enumerate(whole_lines(path), 1):
         parts = line.split(b" ", 2)
         try:
             yield parts[0].decode(), bytes.fromhex(parts[1].decode()), parts[2]
@@ -299,39 +292,3 @@ def payload_lines(path: Path) -> Iterator[tuple[str, bytes, bytes]]:
             raise UserError(
                 "This line holds no payload", file=path, row=number, remedy=NOT_WHOLE
             ) from None
-
-
-def _append_whole(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    try:
-        while data:
-            data = data[os.write(descriptor, data) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _cut_to_lines(path: Path) -> bool:
-    """Cut a last line that a crash tore; False if there was one."""
-    if not path.exists():
-        return True
-    with path.open("rb+") as stream:
-        size = stream.seek(0, os.SEEK_END)
-        if size == 0:
-            return True
-        stream.seek(size - 1)
-        if stream.read(1) == b"\n":
-            return True
-        stream.seek(0)
-        stream.truncate(stream.read().rfind(b"\n") + 1)
-        stream.flush()
-        os.fsync(stream.fileno())
-    return False
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

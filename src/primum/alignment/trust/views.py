@@ -47,7 +47,7 @@ class Selection:
 
     def usable(self, record: Record, held: set[str]) -> bool:
         """Nothing speaks against using its words at all."""
-        return not (record.revoked or record.disputed or record.id in held)
+        return not (record.revoked or record.open_disputes() or record.id in held)
 
     def admits(self, record: Record) -> bool:
         """May its present answer be learned?"""
