@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from primum.bench import clinical
+
 
 def register(commands: Any) -> None:
     """Add `primum bench` and its measurements."""
@@ -22,6 +24,7 @@ def register(commands: Any) -> None:
     train.add_argument("--at-least", type=float, default=0.97, help="fail below this speed ratio")
     train.add_argument("--memory-at-most", type=float, default=1.02)
     train.set_defaults(run=run_training)
+    clinical.register(kinds)
 
 
 def run_training(arguments: Any) -> int:
