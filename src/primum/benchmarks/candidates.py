@@ -233,8 +233,8 @@ def resolve_candidate(
     assert predictions
     files = [predictions] if isinstance(predictions, str) else list(predictions)
     paths = [Path(file).expanduser() for file in files]
-    hashes = {str(path): content_sha256(path) for path in paths}
     ready = (read or Predictions.read)(paths)
+    hashes = {str(path): content_sha256(path) for path in paths if path.exists()}
     return Candidate(
         name or paths[0].stem,
         "predictions",
@@ -277,15 +277,9 @@ def from_checkpoint(
 
 
 def content_sha256(path: Path) -> str:
-    """SHA-256 of a file, or of the names and contents of all files below a folder.
-
-    Raises:
-        UserError: There is neither.
-    """
+    """SHA-256 of a file, or of the names and contents of all files below a folder."""
     if path.is_file():
         return sha256(path)
-    if not path.is_dir():
-        raise UserError("There is no such file", file=path)
     inside = sorted(file for file in path.rglob("*") if file.is_file())
     return sha256_of([[file.relative_to(path).as_posix(), sha256(file)] for file in inside])
 

@@ -1,0 +1,194 @@
+"""BSDS500: how well a sweep of partitions agrees with the regions and boundaries people drew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from primum.benchmarks.benchmark import Judgement
+from primum.benchmarks.candidates import Answer
+from primum.benchmarks.cases import Case
+from primum.benchmarks.images import ImageBenchmark, existing, picture
+from primum.benchmarks.results import Result
+from primum.benchmarks.segments import Segments, pooled_masks, run_length
+from primum.errors import UserError
+from primum.extras import require
+from primum.files import sha256
+from primum.metrics.best_overlap import BUDGETS, best_overlap_scores, best_overlaps
+from primum.metrics.boundary_f import BoundaryCounts, boundary_counts, boundary_scores
+from primum.metrics.covering import covering_counts, covering_scores
+from primum.metrics.score import Score
+
+RANKS = ("area", "persistence")
+
+
+class BoundariesBsds(ImageBenchmark):
+    """BSDS500 (Arbelaez et al., 2011): region covering, boundary F, best overlap at mask budgets.
+
+    A candidate gives a sweep of partitions an image, the same number for every image: scale s of
+    one image belongs with scale s of another. A method without a sweep gives one.
+
+    Args:
+        data: Folder with `images/<split>/*.jpg` and `groundTruth/<split>/*.mat`.
+        split: `train`, `val` or `test`.
+        boundaries: Also match boundaries (about ten seconds an image and twenty scales).
+        budgets: Masks an image of best-overlap mIoU.
+        rank: The candidate's own order of masks where it gives `masks`; else how the distinct
+            regions of its sweep are ordered, `area` or `persistence`.
+        limit: Pictures at most, evenly spread over the split.
+    """
+
+    version = "1"
+
+    def __init__(
+        self,
+        data: str,
+        *,
+        split: str = "test",
+        boundaries: bool = True,
+        budgets: Sequence[int] = BUDGETS,
+        rank: str = "area",
+        limit: int | None = None,
+        name: str = "boundaries_bsds",
+        title: str = "",
+        batch_size: int = 1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__(name, title=title, batch_size=batch_size, seed=seed)
+        if rank not in RANKS:
+            raise UserError(f"There is no rank={rank}", remedy=f"use {' or '.join(RANKS)}")
+        self.data, self.split, self.boundaries = Path(data).expanduser(), split, boundaries
+        self.budgets, self.rank, self.limit = tuple(budgets), rank, limit
+
+    def load_cases(self) -> list[Case]:
+        folder = existing(self.data / "images" / self.split, f"BSDS500 split {self.split!r}")
+        files = spread(sorted(folder.glob("*.jpg")), self.limit)
+        cases = []
+        for file in files:
+            truth = self.data / "groundTruth" / self.split / f"{file.stem}.mat"
+            existing(truth, "ground truth")
+            drawn = read_annotations(truth)
+            cases.append(
+                Case(
+                    id=file.stem,
+                    messages=picture(file.name, file),
+                    reference={
+                        "size": list(drawn[0].shape),
+                        "annotators": len(drawn),
+                        "sha256": sha256(truth),
+                    },
+                    tags={"split": self.split},
+                    files={"image": file, "truth": truth},
+                )
+            )
+        return cases
+
+    def facts(self) -> dict[str, Any]:
+        return {
+            "split": self.split,
+            "limit": self.limit,
+            "boundaries": self.boundaries,
+            "budgets": list(self.budgets),
+            "rank": self.rank,
+        }
+
+    def truth(self, case: Case) -> Segments:
+        """The annotators' own partitions, each as one scale: `best` is 100, ODS need not be."""
+        drawn = read_annotations(case.files["truth"])
+        regions = [mask for one in drawn for mask in pooled_masks(one[None])]
+        return Segments(partitions=np.stack(drawn), masks=regions)
+
+    def judge(self, case: Case, answer: Answer) -> Judgement:
+        given: Segments = answer.text
+        drawn = read_annotations(case.files["truth"])
+        partitions = given.partitions
+        if partitions is None:  # nothing was said: one region that is the whole picture
+            partitions = np.zeros((1, *drawn[0].shape), np.int64)
+        counts = covering_counts(partitions, drawn)
+        most = max(self.budgets)
+        masks = given.masks or pooled_masks(partitions, most, self.rank)
+        size = drawn[0].shape
+        regions = [
+            run_length(one == label, (size[0], size[1]))
+            for one in drawn
+            for label in np.unique(one)
+        ]
+        coded = [mask["segmentation"] for mask in masks[:most]]
+        overlap = best_overlaps(coded, regions, self.budgets)
+        record: dict[str, Any] = {
+            "covered": counts.covered.round(3).tolist(),
+            "best": round(counts.best, 3),
+            "total": counts.total,
+            "overlap": overlap.sum(1).tolist(),
+            "regions": len(regions),
+            "rank": "the candidate" if given.masks else self.rank,
+            "scales": [len(np.unique(one)) for one in partitions],
+        }
+        if self.boundaries:
+            found = boundary_counts(partitions, drawn)
+            record["boundary"] = {name: one.tolist() for name, one in found._asdict().items()}
+        own = float(counts.covered.max() / counts.total)
+        label = f"covering {own:.2f} at its best scale"
+        evidence = f"{len(drawn)} annotators, {len(regions)} regions, {len(masks)} masks"
+        return Judgement({"covering": {"label": label, "evidence": evidence}}, {"covering": own},
+                         record)  # fmt: skip
+
+    def scores(self, results: Sequence[Result]) -> dict[str, Score]:
+        rows = [result.record for result in results]
+        scales = {len(row["covered"]) for row in rows}
+        if len(scales) > 1:
+            raise UserError(
+                f"The images have sweeps of {', '.join(map(str, sorted(scales)))} scales, so none "
+                "can be chosen for all",
+                remedy="give the same number of partitions for every image, in the same order",
+            )
+        total = np.array([row["total"] for row in rows])
+        scores = covering_scores(
+            np.array([row["covered"] for row in rows]),
+            np.array([row["best"] for row in rows]),
+            total,
+        )
+        ranks = {row["rank"] for row in rows}
+        scores |= best_overlap_scores(
+            np.array([row["overlap"] for row in rows]),
+            np.array([row["regions"] for row in rows], float),
+            self.budgets,
+            "mean over all annotators' regions of the best overlap, masks ranked by "
+            + " or ".join(sorted(ranks)),
+        )
+        if self.boundaries:
+            columns = (
+                np.array([row["boundary"][name] for row in rows]) for name in BoundaryCounts._fields
+            )
+            scores |= boundary_scores(BoundaryCounts(*columns))
+        return scores
+
+
+def read_annotations(file: Path) -> list[np.ndarray]:
+    """Each annotator's (height, width) labels of a BSDS500 .mat file, from 0.
+
+    Raises:
+        UserError: It cannot be read.
+    """
+    loadmat = require("scipy.io", "segmentation").loadmat
+    try:
+        cells = loadmat(file)["groundTruth"][0]
+        return [cell["Segmentation"][0, 0].astype(np.int64) - 1 for cell in cells]
+    except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        raise UserError(f"This is no BSDS500 ground truth: {error}", file=file) from None
+
+
+def spread(files: Sequence[Path], limit: int | None) -> list[Path]:
+    """At most `limit` of them, evenly spaced, always the same ones.
+
+    Raises:
+        UserError: The limit is below 1.
+    """
+    if limit is not None and limit < 1:
+        raise UserError(f"A limit is at least 1, not {limit}", remedy="limit=null takes all")
+    if limit is None or limit >= len(files):
+        return list(files)
+    return [files[index * len(files) // limit] for index in range(limit)]

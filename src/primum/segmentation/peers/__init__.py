@@ -1,0 +1,1 @@
+"""Older ways of cutting pictures into regions, to measure ours against in one harness."""
