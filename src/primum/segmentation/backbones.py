@@ -253,7 +253,7 @@ def build_packaged(name: str, options: Mapping[str, Any]) -> tuple[Any, str, str
     if name not in PACKAGED:
         raise UserError(f"No package is known for {name}", remedy=f"one of {', '.join(PACKAGED)}")
     known = PACKAGED[name]
-    package = require(known.module, "segmentation")
+    package = require(known.module, "peers")
     file = Path(str(package.__file__)).parent / known.file
     if sha256(file) != known.digest:
         raise UserError("This file is not the one that was looked at", file=file)
