@@ -6,13 +6,14 @@ import sys
 from collections.abc import Sequence
 
 from primum import __version__, doctor
+from primum.alignment.trust import commands as trust
 from primum.bench import commands as bench
 from primum.benchmarks import commands as benchmarks
 from primum.checkpoints import commands as checkpoints
 from primum.errors import UserError
 from primum.language import commands as language
 
-ROOMS = (checkpoints, language, benchmarks, bench, doctor)
+ROOMS = (checkpoints, trust, language, benchmarks, bench, doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

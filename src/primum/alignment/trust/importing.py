@@ -58,12 +58,14 @@ class Origin:
     generator: str | None = None
 
 
-def known_origin(path: Path, columns: Mapping[str, Any] | None) -> dict[str, str]:
-    """What is known of MedSafetyBench and STAR-1, by their columns."""
-    if columns is not None and "harmful_medical_request" in columns:
-        return {"dataset": "MedSafetyBench", "licence": "MIT", "bucket": "guard", "kind": "unsafe"}
-    if columns is not None and _is_star1(columns):
+def known_origin(path: Path, format: str = "auto") -> dict[str, str]:
+    """What need not be said of MedSafetyBench and STAR-1: they are known by their columns."""
+    first = read_conversations(path, format)[0]
+    if _is_star1(first.extra):
         return {"dataset": "STAR-1", "licence": "Apache-2.0", "bucket": "guard"}
+    head = Path(first.file).read_bytes()[:4096]
+    if b"harmful_medical_request" in head or path.name.startswith("ft_safety_med"):
+        return {"dataset": "MedSafetyBench", "licence": "MIT", "bucket": "guard", "kind": "unsafe"}
     return {"dataset": path.stem}
 
 
@@ -116,7 +118,7 @@ def import_rows(
 def fingerprint(created: Mapping[str, Any]) -> tuple[Any, ...]:
     """What makes two rows the same: where they are from, prompt and answer."""
     source = created["source"]
-    said = text_sha256(json.dumps(created["prompt"]), created["answer"])
+    said = text_sha256(json.dumps(created["prompt"], sort_keys=True), created["answer"])
     return source["dataset"], source.get("split"), source["item_id"], said
 
 

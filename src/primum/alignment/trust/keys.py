@@ -39,6 +39,11 @@ class Key:
         return key_id(self.public)
 
     @property
+    def row(self) -> dict[str, str]:
+        """What the register says of it."""
+        return {"reviewer": self.reviewer, "role": self.role, "public": self.public}
+
+    @property
     def actor(self) -> dict[str, str]:
         """The actor of what this key signs."""
         return {"id": self.reviewer, "role": self.role}
@@ -79,7 +84,41 @@ def new_key(path: str | Path, reviewer: str, role: str) -> Key:
     header = f"reviewer: {reviewer}\nrole: {role}\n".encode()
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as stream:
         stream.write(header + _pem(key.private))
+    atomic_write(public_file(path), json.dumps(key.row, indent=1) + "\n")
     return key
+
+
+def public_file(path: str | Path) -> Path:
+    """Where the public half of a key lies: the file to hand to who keeps the store."""
+    path = Path(path).expanduser()
+    return path.with_name(path.name + ".pub")
+
+
+def read_public(path: str | Path) -> list[dict[str, str]]:
+    """Reviewer, role and public key, from a `.pub` file or another store's register.
+
+    Raises:
+        UserError: It is neither.
+    """
+    from primum.alignment.trust.schema import fault
+
+    path = Path(path).expanduser()
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        rows = list(content["keys"].values()) if "keys" in content else [content]
+        for row in rows:
+            assert set(row) == {"reviewer", "role", "public"} and len(row["public"]) == 64
+            assert fault("actor", {"id": row["reviewer"], "role": row["role"]}) is None
+            key_id(row["public"])
+    except FileNotFoundError:
+        raise UserError("There is no such public key", file=path) from None
+    except (ValueError, KeyError, TypeError, AssertionError):
+        raise UserError(
+            "This is no public key of a reviewer",
+            file=path,
+            remedy="enrol the .pub file that `primum trust key` wrote, never the key itself",
+        ) from None
+    return rows
 
 
 def read_key(path: str | Path) -> Key:
@@ -160,10 +199,23 @@ class Register:
             except (ValueError, KeyError, TypeError, AssertionError):
                 raise UserError("The register of reviewers is damaged", file=path) from None
 
-    def add(self, key: Key) -> None:
-        """Let this reviewer sign from now on."""
-        row = {"reviewer": key.reviewer, "role": key.role, "public": key.public}
-        self.keys[key.id] = row
+    def add(self, row: dict[str, str]) -> None:
+        """Let a reviewer sign with this public key from now on.
+
+        Raises:
+            UserError: The key is somebody else's, or the reviewer is known in another role.
+        """
+        for known in self.keys.values():
+            same = known["reviewer"] == row["reviewer"]
+            if known["public"] == row["public"] and not same:
+                raise UserError(f"This key is {known['reviewer']}'s already", file=self.path)
+            if same and known["role"] != row["role"]:
+                raise UserError(
+                    f"{row['reviewer']} is known as {known['role']}, not as {row['role']}",
+                    file=self.path,
+                    remedy="a person with two roles has two pseudonyms",
+                )
+        self.keys[key_id(row["public"])] = dict(row)
         text = json.dumps({"schema": "cts-reviewers/1", "keys": self.keys}, indent=1) + "\n"
         atomic_write(self.path, text)
 

@@ -165,8 +165,7 @@ def _learn_keys(mine: Register, yours: Register) -> None:
         raise UserError(
             f"The other store knows reviewers that this one does not: {names}",
             file=yours.path,
-            remedy="check that they are who they should be, then: primum trust reviewer add STORE "
-            f"--from {yours.path}",
+            remedy=f"if they are who they should be: primum trust enrol {yours.path}",
         )
 
 

@@ -91,16 +91,19 @@ class Record:
         ]
         return told[-1]["verdict"] if told else None
 
+    def panel(self) -> int:
+        """Place in the log of the last decision of a panel; -1 if there was none."""
+        return max((one.event.seq for one in self.decisions if one.payload["panel"]), default=-1)
+
     def open_vetoes(self) -> list[Said]:
-        """Vetoes after which no panel has decided, and of the present text where it was edited."""
-        decided = max((one.event.seq for one in self.decisions if one.payload["panel"]), default=-1)
-        return [
-            one
-            for one in self.scores
-            if one.payload["veto"]
-            and one.event.seq > decided
-            and one.payload["text_sha256"] == self.now.sha256
-        ]
+        """Vetoes of the present text after which no panel has decided."""
+        present, after = self.now.sha256, self.panel()
+        own = [one for one in self.scores if one.payload["veto"] and one.event.seq > after]
+        return [one for one in own if one.payload["text_sha256"] == present]
+
+    def open_disputes(self) -> list[Said]:
+        """Edits that could not be applied, and after which no panel has decided."""
+        return [one for one in self.disputed if one.event.seq > self.panel()]
 
     def mean(self, version: Version | None = None, signed_only: bool = False) -> float | None:
         """Mean rubric value of a version on the scale 1 to 5, over raters; None if not scored."""

@@ -55,7 +55,7 @@ def assign(
             raise UserError(
                 f"There is no reviewer `{name}` (known: {', '.join(sorted(known)) or 'none'})",
                 file=store.register.path,
-                remedy="primum trust reviewer add STORE KEY",
+                remedy="primum trust enrol KEY.pub",
             )
     if len(set(reviewers)) < len(reviewers) or not 0 <= overlap <= 1:
         raise UserError("Reviewers are named once each, and the overlap is between 0 and 1")

@@ -240,7 +240,7 @@ class Store:
                 raise UserError(
                     f"The {said.event} event of record {said.record} cannot be appended: {wrong}",
                     row=number if len(statements) > 1 else None,
-                    remedy="primum trust reviewer add STORE KEY, if the key is right"
+                    remedy="if the key is right: primum trust enrol KEY.pub"
                     if "nobody's" in wrong
                     else None,
                 )
