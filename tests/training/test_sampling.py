@@ -130,3 +130,17 @@ def test_evaluation_counts_every_case_once(cases: int, world_size: int) -> None:
     sampler = UnrepeatedDistributedSampler(range(cases), 0, world_size, skip=[1])
     assert len(sampler) == len(shares[0])
     assert isinstance(sampler, DistributedSampler)  # what keeps Lightning from wrapping it
+
+
+@pytest.mark.parametrize("group", [True, False])
+def test_a_group_shares_a_step(group: bool) -> None:
+    lengths = np.random.default_rng(0).integers(10, 500, 96).tolist() if group else None
+    twins = [sample // 2 for sample in range(96)]
+    sampler = ResumableBatchSampler(96, 8, lengths=lengths, groups=twins)
+    batches = list(sampler)
+    assert sorted(index for batch in batches for index in batch) == list(range(96))
+    assert all({i ^ 1 for i in batch} == set(batch) for batch in batches)
+    apart = list(ResumableBatchSampler(96, 8, lengths=lengths))
+    assert not all({i ^ 1 for i in batch} == set(batch) for batch in apart)
+    with pytest.raises(ValueError, match="95 groups for 96 samples"):
+        ResumableBatchSampler(96, 8, groups=twins[:95])

@@ -54,6 +54,8 @@ class ResumableBatchSampler(Sampler[list[int]]):
         shuffle: False keeps the order of the data set.
         lengths: Of each sample, in any unit. Samples of similar length share a window, and those
             of most similar length a micro-batch, which saves padding; windows come in random order.
+        groups: Of each sample, any integer. Samples of one group stay neighbours, so that they
+            mostly share a window: opposite answers to like questions then pull in one step.
     """
 
     #: windows among which samples are sorted by length; more save more padding, fewer mix better
@@ -70,16 +72,23 @@ class ResumableBatchSampler(Sampler[list[int]]):
         seed: int = 0,
         shuffle: bool = True,
         lengths: Sequence[int] | None = None,
+        groups: Sequence[int] | None = None,
     ) -> None:
         if size < 1:
             raise ValueError("a sampler needs at least one sample")
         if batch_size < 1 or accumulate < 1 or not 0 <= rank < world_size:
             raise ValueError(f"{batch_size=}, {accumulate=}, {rank=}, {world_size=} do not fit")
-        if lengths is not None and len(lengths) != size:
-            raise ValueError(f"{len(lengths)} lengths for {size} samples")
+        for each, told in (("lengths", lengths), ("groups", groups)):
+            if told is not None and len(told) != size:
+                raise ValueError(f"{len(told)} {each} for {size} samples")
         self.size, self.batch_size, self.accumulate = size, batch_size, accumulate
         self.rank, self.world_size, self.seed, self.shuffle = rank, world_size, seed, shuffle
-        self.lengths = None if lengths is None else np.asarray(lengths)
+        self.group_of = (
+            np.arange(size) if groups is None else np.unique(groups, return_inverse=True)[1]
+        )
+        self.lengths = None  # mean of each group
+        if lengths is not None:
+            self.lengths = np.bincount(self.group_of, lengths) / np.bincount(self.group_of)
         self.drop_last = False  # Lightning and DeepSpeed look for it
         self.epoch, self.offset = 0, 0
 
@@ -122,15 +131,18 @@ class ResumableBatchSampler(Sampler[list[int]]):
     def deal(self, epoch: int) -> list[np.ndarray]:
         """The windows of an epoch: arrays of indices, the same on every rank."""
         generator = np.random.Generator(np.random.PCG64([self.seed, epoch]))
-        order = generator.permutation(self.size) if self.shuffle else np.arange(self.size)
-        # each micro-batch of each rank needs a sample, or collectives would hang
-        order = np.resize(order, max(self.size, len(self) * self.world_size))
+        groups = int(self.group_of.max()) + 1
+        order = generator.permutation(groups) if self.shuffle else np.arange(groups)
         if self.lengths is not None:
             pools = np.array_split(order, -(-self.windows // self.POOL))
             order = np.concatenate(
                 [pool[np.argsort(self.lengths[pool], kind="stable")] for pool in pools]
             )
-        windows = np.array_split(order, self.windows)
+        place = np.argsort(order)
+        samples = np.argsort(place[self.group_of], kind="stable")
+        # each micro-batch of each rank needs a sample, or collectives would hang
+        samples = np.resize(samples, max(self.size, len(self) * self.world_size))
+        windows = np.array_split(samples, self.windows)
         if self.lengths is not None and self.shuffle:
             return [windows[i] for i in generator.permutation(self.windows)]
         return windows
