@@ -11,7 +11,7 @@ import numpy as np
 from primum.benchmarks.benchmark import Judgement
 from primum.benchmarks.candidates import Answer
 from primum.benchmarks.cases import Case
-from primum.benchmarks.images import ImageBenchmark, existing, picture
+from primum.benchmarks.images import ImageBenchmark, existing, picture, spread
 from primum.benchmarks.results import Result
 from primum.benchmarks.segments import Segments, pooled_masks, run_length
 from primum.errors import UserError
@@ -179,16 +179,3 @@ def read_annotations(file: Path) -> list[np.ndarray]:
         return [cell["Segmentation"][0, 0].astype(np.int64) - 1 for cell in cells]
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise UserError(f"This is no BSDS500 ground truth: {error}", file=file) from None
-
-
-def spread(files: Sequence[Path], limit: int | None) -> list[Path]:
-    """At most `limit` of them, evenly spaced, always the same ones.
-
-    Raises:
-        UserError: The limit is below 1.
-    """
-    if limit is not None and limit < 1:
-        raise UserError(f"A limit is at least 1, not {limit}", remedy="limit=null takes all")
-    if limit is None or limit >= len(files):
-        return list(files)
-    return [files[index * len(files) // limit] for index in range(limit)]

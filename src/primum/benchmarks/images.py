@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from primum.benchmarks.benchmark import Benchmark
 from primum.benchmarks.candidates import Answer, Settings
@@ -18,6 +18,7 @@ from primum.benchmarks.segments import Segments
 from primum.errors import UserError
 from primum.files import sha256
 
+T = TypeVar("T")
 TRUTH = "ground_truth"  # predictions=ground_truth: the self-check
 
 
@@ -132,3 +133,19 @@ def existing(path: str | Path, what: str) -> Path:
             f"There is no {what} here", file=found, remedy="set the path, or paths.data=FOLDER"
         )
     return found
+
+
+def spread(items: Sequence[T], limit: int | None) -> list[T]:
+    """At most `limit` of them, evenly spaced, always the same ones.
+
+    Raises:
+        UserError: The limit is below 1.
+
+    >>> spread("abcdef", 3)
+    ['a', 'c', 'e']
+    """
+    if limit is not None and limit < 1:
+        raise UserError(f"A limit is at least 1, not {limit}", remedy="limit=null takes all")
+    if limit is None or limit >= len(items):
+        return list(items)
+    return [items[index * len(items) // limit] for index in range(limit)]

@@ -73,7 +73,8 @@ class Backbone(nn.Module):
         """Pixels a side of a token."""
         if self.is_transformer:
             return int(self.network.patch_embed.patch_size[0])
-        return int(self.network.feature_info.reduction()[self.layer[0]])  # type: ignore[arg-type]
+        stages = self.network.feature_info
+        return int(getattr(stages, "info", stages)[self.layer[0]]["reduction"])
 
     def identity(self) -> dict[str, Any]:
         """What its features depend on."""
