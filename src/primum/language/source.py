@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from primum.errors import UserError
+from primum.extras import require
 from primum.files import sha256
 from primum.language.gguf import dequantised, package_file
 from primum.language.precision import pick_dtype
@@ -43,6 +44,8 @@ class Source:
         chat_template: A `.jinja` file used instead of the tokenizer's own template.
         base: Of an adapter directory, the model it belongs on, where that is no longer what its
             `adapter_config.json` says.
+        quantise: Load the weights in 4 bits (`nf4`, as QLoRA does) or 8 (`int8`) through the extra
+            `quantised`; they are then frozen, and only an adapter can be trained.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Source:
     trust_remote_code: bool = False
     chat_template: str | None = None
     base: str | None = None
+    quantise: Literal["nf4", "int8"] | None = None
 
     def locate(self) -> str:
         """What `from_pretrained` takes: a local directory, or the hub id.
@@ -119,6 +123,8 @@ class Source:
         if self.attention is not None:
             options["attn_implementation"] = self.attention
         dtype = pick_dtype(requested=self.dtype)
+        if self.quantise is not None:
+            options["quantization_config"] = _quantised(self.quantise, dtype)
         with explained(self.name, where):
             model = AutoModelForCausalLM.from_pretrained(where, dtype=dtype, **options)
         return model.eval()
@@ -195,6 +201,23 @@ class Source:
                     local_files_only=not _hub_has_address(),
                 )
             )
+
+
+def _quantised(kind: str, dtype: Any) -> Any:
+    """How bitsandbytes stores weights: 4-bit NormalFloat twice quantised, or LLM.int8()."""
+    from transformers import BitsAndBytesConfig
+
+    require("bitsandbytes", "quantised")
+    if kind == "nf4":
+        return BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    if kind == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    raise UserError(f"Weights can be quantised to nf4 or int8, not `{kind}`")
 
 
 def named_source(name: str) -> Source:
