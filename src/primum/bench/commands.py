@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from primum.bench import clinical
+from primum.bench import bsds, clinical
 
 
 def register(commands: Any) -> None:
@@ -25,6 +25,7 @@ def register(commands: Any) -> None:
     train.add_argument("--memory-at-most", type=float, default=1.02)
     train.set_defaults(run=run_training)
     clinical.register(kinds)
+    bsds.register(kinds)
 
 
 def run_training(arguments: Any) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ from primum.metrics.best_overlap import BUDGETS, best_overlap_scores, best_overl
 from primum.metrics.boundary_f import BoundaryCounts, boundary_counts, boundary_scores
 from primum.metrics.covering import covering_counts, covering_scores
 from primum.metrics.score import Score
+from primum.metrics.sweep_overlap import RANKS, sweep_overlaps
 
-RANKS = ("area", "persistence")
+GIVEN = "given"  # masks in the candidate's own order
 
 
 class BoundariesBsds(ImageBenchmark):
@@ -36,8 +38,9 @@ class BoundariesBsds(ImageBenchmark):
         split: `train`, `val` or `test`.
         boundaries: Also match boundaries (about ten seconds an image and twenty scales).
         budgets: Masks an image of best-overlap mIoU.
-        rank: The candidate's own order of masks where it gives `masks`; else how the distinct
-            regions of its sweep are ordered, `area` or `persistence`.
+        rank: Where a candidate gives no `masks` in its own order: which regions of its sweep come
+            first. `area` and `persistence` order the distinct regions of all scales, `scale_<i>`
+            takes the largest of one partition.
         limit: Pictures at most, evenly spread over the split.
     """
 
@@ -58,8 +61,8 @@ class BoundariesBsds(ImageBenchmark):
         seed: int = 0,
     ) -> None:
         super().__init__(name, title=title, batch_size=batch_size, seed=seed)
-        if rank not in RANKS:
-            raise UserError(f"There is no rank={rank}", remedy=f"use {' or '.join(RANKS)}")
+        if rank not in RANKS and not re.fullmatch(r"scale_\d+", rank):
+            raise UserError(f"There is no rank={rank}", remedy=f"{', '.join(RANKS)} or scale_0 ...")
         self.data, self.split, self.boundaries = Path(data).expanduser(), split, boundaries
         self.budgets, self.rank, self.limit = tuple(budgets), rank, limit
 
@@ -108,23 +111,20 @@ class BoundariesBsds(ImageBenchmark):
         if partitions is None:  # nothing was said: one region that is the whole picture
             partitions = np.zeros((1, *drawn[0].shape), np.int64)
         counts = covering_counts(partitions, drawn)
-        most = max(self.budgets)
-        masks = given.masks or pooled_masks(partitions, most, self.rank)
-        size = drawn[0].shape
-        regions = [
-            run_length(one == label, (size[0], size[1]))
-            for one in drawn
-            for label in np.unique(one)
-        ]
-        coded = [mask["segmentation"] for mask in masks[:most]]
-        overlap = best_overlaps(coded, regions, self.budgets)
+        if given.masks:
+            size = (drawn[0].shape[0], drawn[0].shape[1])
+            true = [run_length(one == label, size) for one in drawn for label in np.unique(one)]
+            coded = [mask["segmentation"] for mask in given.masks[: max(self.budgets)]]
+            overlap = {GIVEN: best_overlaps(coded, true, self.budgets).sum(1).tolist()}
+            regions = len(true)
+        else:
+            overlap, regions = sweep_overlaps(partitions, drawn, self.budgets)
         record: dict[str, Any] = {
             "covered": counts.covered.round(3).tolist(),
             "best": round(counts.best, 3),
             "total": counts.total,
-            "overlap": overlap.sum(1).tolist(),
-            "regions": len(regions),
-            "rank": "the candidate" if given.masks else self.rank,
+            "overlap": overlap,
+            "regions": regions,
             "scales": [len(np.unique(one)) for one in partitions],
         }
         if self.boundaries:
@@ -132,7 +132,7 @@ class BoundariesBsds(ImageBenchmark):
             record["boundary"] = {name: one.tolist() for name, one in found._asdict().items()}
         own = float(counts.covered.max() / counts.total)
         label = f"covering {own:.2f} at its best scale"
-        evidence = f"{len(drawn)} annotators, {len(regions)} regions, {len(masks)} masks"
+        evidence = f"{len(drawn)} annotators, {regions} regions"
         return Judgement({"covering": {"label": label, "evidence": evidence}}, {"covering": own},
                          record)  # fmt: skip
 
@@ -151,13 +151,17 @@ class BoundariesBsds(ImageBenchmark):
             np.array([row["best"] for row in rows]),
             total,
         )
-        ranks = {row["rank"] for row in rows}
+        rank = GIVEN if all(GIVEN in row["overlap"] for row in rows) else self.rank
+        if any(rank not in row["overlap"] for row in rows):
+            raise UserError(
+                f"Not every picture has masks in the order {rank!r}",
+                remedy="give masks for every picture or for none, or choose another benchmark.rank",
+            )
         scores |= best_overlap_scores(
-            np.array([row["overlap"] for row in rows]),
+            np.array([row["overlap"][rank] for row in rows]),
             np.array([row["regions"] for row in rows], float),
             self.budgets,
-            "mean over all annotators' regions of the best overlap, masks ranked by "
-            + " or ".join(sorted(ranks)),
+            f"mean over all annotators' regions of the best overlap, masks by {rank}",
         )
         if self.boundaries:
             columns = (

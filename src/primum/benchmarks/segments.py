@@ -10,6 +10,7 @@ import numpy as np
 
 from primum.errors import UserError
 from primum.extras import require
+from primum.metrics.sweep_overlap import RANKS, distinct_regions
 
 
 @dataclass(frozen=True)
@@ -134,27 +135,6 @@ def empty_code(size: tuple[int, int]) -> dict[str, Any]:
     return require("pycocotools.mask", "segmentation").encode(np.zeros(size, np.uint8, order="F"))
 
 
-def distinct_regions(partitions: np.ndarray) -> list[tuple[int, int, int, int]]:
-    """The regions of several partitions, each once: (scale, label, pixels, scales it occurs in).
-
-    Args:
-        partitions: (scales, height, width) integer labels, not negative.
-    """
-    # two regions are one when their pixels' random numbers add up alike; the sums are exact
-    mark = np.random.default_rng(0).integers(1, 2**31, partitions[0].size).astype(np.float64)
-    found: dict[tuple[int, float], list[int]] = {}
-    for scale, partition in enumerate(partitions):
-        flat = partition.ravel()
-        pixels, sums = np.bincount(flat), np.bincount(flat, weights=mark)
-        for label in np.nonzero(pixels)[0]:
-            key = (int(pixels[label]), float(sums[label]))
-            if key in found:
-                found[key][3] += 1
-            else:
-                found[key] = [scale, int(label), int(pixels[label]), 1]
-    return [(row[0], row[1], row[2], row[3]) for row in found.values()]
-
-
 def pooled_masks(
     partitions: np.ndarray, most: int = 1000, rank: str = "area"
 ) -> list[dict[str, Any]]:
@@ -166,17 +146,12 @@ def pooled_masks(
         rank: `area`: the largest first; `persistence`: those that most scales agree on first, then
             the largest.
     """
-    regions = distinct_regions(partitions)
-    key = {
-        "area": lambda region: (-region[2],),
-        "persistence": lambda region: (-region[3], -region[2]),
-    }[rank]
-    regions.sort(key=key)
+    regions = sorted(distinct_regions(partitions), key=RANKS[rank])
     size = (partitions.shape[1], partitions.shape[2])
     return [
         {
             "segmentation": run_length(partitions[scale] == label, size),
             "score": 1 - place / max(1, len(regions)),
         }
-        for place, (scale, label, _, _) in enumerate(regions[:most])
+        for place, (scale, label, *_) in enumerate(regions[:most])
     ]
