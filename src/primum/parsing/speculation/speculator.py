@@ -21,6 +21,9 @@ class Claim:
     proposer: str
     kind: str
 
+    def __str__(self) -> str:
+        return self.proposer if self.kind == self.proposer else f"{self.proposer}, {self.kind}"
+
 
 class Speculator:
     """Trees of continuations for one sequence after another.
@@ -50,14 +53,17 @@ class Speculator:
         self._candidates = None
         self.seconds += time.perf_counter() - began
 
-    def propose(self, room: int | None = None) -> Tree:
+    def propose(self, room: int | None = None, chain: bool = False) -> Tree:
         """The tree to verify next.
 
         Args:
             room: Longest continuation that is of any use, where the end is near.
+            chain: Keep only the branch with the most expected tokens.
         """
         began = time.perf_counter()
         tree = self._propose(self.depth if room is None else min(self.depth, room))
+        if chain:
+            tree = tree.best_chain()
         self.seconds += time.perf_counter() - began
         return tree
 

@@ -37,6 +37,20 @@ class Tree:
         """Whether no node has two children."""
         return bool((self.parents[1:] == np.arange(len(self) - 1)).all())
 
+    def best_chain(self) -> "Tree":
+        """The branch with the most expected tokens, alone."""
+        if self.is_chain:
+            return self
+        path = np.flatnonzero(self.sight[(self.sight @ self.chances).argmax()])
+        return Tree(
+            self.tokens[path],
+            np.maximum(np.arange(len(path)) - 1, 0),
+            self.depths[path],
+            self.chances[path],
+            self.claims[path],
+            np.tri(len(path), dtype=bool),
+        )
+
 
 def bare() -> Tree:
     """A tree without drafts: one ordinary decoding step."""
@@ -58,7 +72,6 @@ class Paths:
     node: np.ndarray
     first: np.ndarray
     chance: np.ndarray
-    weight: np.ndarray
 
 
 def merge(candidates: Candidates, chances: np.ndarray) -> Paths:
@@ -67,8 +80,8 @@ def merge(candidates: Candidates, chances: np.ndarray) -> Paths:
     Two candidates share a node if they share every token up to it; a sum of hashed tokens tells. A
     collision of hashes would cost a wasted node, never a wrong output: the target decides.
 
-    Where candidates agree, the chance that one of them is right grows; where they part, they share
-    the chance of the best by their odds.
+    Where candidates agree, the best of their chances counts, since they mostly rest on the same
+    draft. Where they part, the chance that one of them is right is shared by their odds.
     """
     tokens = candidates.tokens
     count, depth = tokens.shape
@@ -85,18 +98,16 @@ def merge(candidates: Candidates, chances: np.ndarray) -> Paths:
     first = flat[first]
     node = node.reshape(count, depth)
     parent = np.where(first % depth == 0, nodes, node.ravel()[first - 1])
-    # Miss: chance that every candidate through the node is wrong.
-    log_miss = np.log1p(-np.minimum(chances.ravel()[flat], 0.999))
-    miss = np.exp(np.bincount(inverse, log_miss, nodes))
-    odds = (1 - miss) / miss
+    best = np.zeros(nodes)
+    np.maximum.at(best, inverse, np.minimum(chances.ravel()[flat], 0.999))
+    odds = best / (1 - best)
     total = np.bincount(parent, odds, nodes + 1)
-    all_miss = np.exp(np.bincount(parent, np.log(miss), nodes + 1))
+    all_miss = np.exp(np.bincount(parent, np.log1p(-best), nodes + 1))
     share = odds / total[parent] * (1 - all_miss[parent])
     step = np.where(node >= 0, share[np.maximum(node, 0)], 0.0)
     path = np.cumprod(step * (1 - 1e-9), axis=1)
     chance = path.ravel()[first]
-    weight = chances.ravel()
-    return Paths(candidates, node, first, chance, weight)
+    return Paths(candidates, node, first, chance)
 
 
 def cut(paths: Paths, size: int, floor: float = 0.0) -> Tree:

@@ -1,0 +1,1 @@
+"""Speculative decoding with Hugging Face models: the tokens of `generate` in fewer forwards."""
