@@ -1,7 +1,7 @@
 """Rows with two answers to one prompt: preference pairs, and KTO's answers beside a stranger's."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ class TwoAnswers:
         first, second: The prompt with each answer: chosen and rejected, or own and a stranger's.
         facts: Numbers that come along in the batch, by name.
         number: Its place among the examples of its split.
+        stranger: The row the second answer comes from, if it is another.
     """
 
     first: Encoded
@@ -33,6 +34,7 @@ class TwoAnswers:
     facts: dict[str, float]
     id: str
     number: int = -1
+    stranger: str | None = None
 
     @property
     def trees(self) -> tuple[Tree, ...]:
@@ -85,15 +87,15 @@ class TwoAnswerData(EncodedData[TwoAnswers]):
             return sum(sum(tree.sizes) for tree in example.trees)
         return 2 * max(len(example.first.input_ids), len(example.second.input_ids))
 
+    def made_from(self, example: TwoAnswers) -> tuple[str, ...]:
+        return (example.id,) if example.stranger is None else (example.id, example.stranger)
+
     def setup(self, stage: str) -> None:
         fresh = not self.examples
         super().setup(stage)
         if fresh:
             self.examples = {
-                split: [
-                    TwoAnswers(one.first, one.second, one.facts, one.id, number)
-                    for number, one in enumerate(examples)
-                ]
+                split: [replace(one, number=number) for number, one in enumerate(examples)]
                 for split, examples in self.examples.items()
             }
 
@@ -184,12 +186,13 @@ class LabelledData(TwoAnswerData):
                 )
             mates = [*examples[1:], examples[0]]
             self.examples[split] = [
-                TwoAnswers(
-                    one.first, moved(one.first, mate.first, self.max_length), one.facts, one.id,
-                    one.number,
+                replace(
+                    one,
+                    second=moved(one.first, mate.first, self.max_length),
+                    stranger=mate.id,
                 )
                 for one, mate in zip(examples, mates, strict=True)
-            ]  # fmt: skip
+            ]
 
 
 def moved(own: Encoded, mate: Encoded, longest: int) -> Encoded:

@@ -4,6 +4,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from lightning import LightningDataModule
@@ -19,6 +20,19 @@ from primum.training.loading import ResumableLoader
 
 Reader = Callable[[], list[Conversation]]
 Example = TypeVar("Example")
+
+
+@dataclass(frozen=True)
+class Served(Generic[Example]):
+    """What the loader draws at once: one example, or a row's worth of them.
+
+    Args:
+        examples: In the order they lie in.
+        rows: Ids of the data's rows that they were made from, for the lineage of a model.
+    """
+
+    examples: tuple[Example, ...]
+    rows: tuple[str, ...]
 
 
 class EncodedData(LightningDataModule, ABC, Generic[Example]):
@@ -103,39 +117,57 @@ class EncodedData(LightningDataModule, ABC, Generic[Example]):
                 )
             self.read[split], self.examples[split] = conversations, kept
 
-    def rows(self, split: str) -> list[list[Example]]:
-        """Each row's examples: one, or as many as fit into `packing` tokens."""
+    def made_from(self, example: Example) -> tuple[str, ...]:
+        """Ids of the rows an example holds words of."""
+        return (example.id,)  # type: ignore[attr-defined]
+
+    def served(self, split: str) -> list[Served[Example]]:
+        """Each example alone, or as many together as fit into `packing` tokens."""
         examples = self.examples[split]
-        if self.packing is None:
-            return [[one] for one in examples]
-        bins = pack([self.size(one) for one in examples], self.packing)
-        return [[examples[index] for index in row] for row in bins]
+        together = [[one] for one in range(len(examples))]
+        if self.packing is not None:
+            together = pack([self.size(one) for one in examples], self.packing)
+        return [
+            Served(
+                tuple(examples[one] for one in row),
+                tuple(id for one in row for id in self.made_from(examples[one])),
+            )
+            for row in together
+        ]
+
+    def served_size(self, served: Served[Example]) -> int:
+        """Tokens of all that is drawn at once."""
+        return sum(map(self.size, served.examples))
 
     def train_dataloader(self) -> ResumableLoader:
-        rows = self.rows("train")
+        return self.loader(ResumableLoader)
+
+    def loader(self, kind: type[ResumableLoader]) -> ResumableLoader:
+        """The loader of the training split."""
+        served = self.served("train")
         assert self.trainer is not None
-        return ResumableLoader(
-            rows,  # type: ignore[arg-type]
+        return kind(
+            served,  # type: ignore[arg-type]
             self.trainer,
             batch_size=self.batch_size,
             seed=self.seed,
-            lengths=[sum(map(self.size, row)) for row in rows] if self.group_by_length else None,
+            lengths=list(map(self.served_size, served)) if self.group_by_length else None,
             weigh=self.weigh,
-            collate_fn=self.collate_rows,
+            collate_fn=self.collate_served,
             num_workers=self.num_workers,
         )
 
     def val_dataloader(self) -> list[DataLoader]:
         if "validation" not in self.examples:
             return []
-        by_length = sorted(self.rows("validation"), key=lambda row: sum(map(self.size, row)))
+        by_length = sorted(self.served("validation"), key=self.served_size)
         return [
-            DataLoader(by_length, batch_size=self.batch_size, collate_fn=self.collate_rows)  # type: ignore[arg-type]
+            DataLoader(by_length, batch_size=self.batch_size, collate_fn=self.collate_served)  # type: ignore[arg-type]
         ]
 
-    def collate_rows(self, rows: Sequence[Sequence[Example]]) -> dict[str, Any]:
-        """The batch of all examples in some rows."""
-        return self.collate([example for row in rows for example in row])
+    def collate_served(self, drawn: Sequence[Served[Example]]) -> dict[str, Any]:
+        """The batch of all examples that were drawn."""
+        return self.collate([example for one in drawn for example in one.examples])
 
     def fingerprints(self) -> list[dict[str, Any]]:
         """Name, rows and SHA-256 of what each split held, for the manifest."""

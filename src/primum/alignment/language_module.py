@@ -7,11 +7,13 @@ from typing import Any
 
 import torch
 from lightning import LightningModule
+from lightning.pytorch import Callback
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from primum.alignment.memory import OutOfMemory
 from primum.errors import UserError
 from primum.language.attention import read_trees
 from primum.language.chat import template_sha256
@@ -54,6 +56,9 @@ class LanguageModule(LightningModule):
         self.model: Any = None  # a PreTrainedModel, or a PeftModel around one
         self.takes_trees = False
         self.strict_loading = False  # frozen weights are not in our checkpoints
+
+    def configure_callbacks(self) -> list[Callback]:
+        return [OutOfMemory()]
 
     def load(self) -> Any:
         """The base model."""

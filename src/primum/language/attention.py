@@ -1,4 +1,4 @@
-"""Attention within each tree of a row (see `primum.language.packing`), for any model of the library.
+"""Attention within each tree of a row (see `primum.language.packing`), for any model.
 
 Transformers would make one mask over the whole row, quadratic in its length. Here each tree attends
 alone, so a row costs what its trees cost.

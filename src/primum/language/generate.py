@@ -107,7 +107,7 @@ def generate(
         began = time.perf_counter()
         generators = [_generator(seed, index, model.device) for index in batch]
         with answering(model):
-            written = _continue(
+            written = continuations(
                 model,
                 [prompts[index] for index in batch],
                 stops,
@@ -137,15 +137,24 @@ def generate(
     return [answers[index] for index in range(len(prompts))]
 
 
-def _continue(
+def continuations(
     model: PreTrainedModel,
-    prompts: list[list[int]],
+    prompts: Sequence[Sequence[int]],
     stops: torch.Tensor,
     pad: int,
     max_new_tokens: int,
     temperature: float,
-    generators: list[torch.Generator],
+    generators: Sequence[torch.Generator],
+    anybody: Callable[[bool], bool] | None = None,
 ) -> list[list[int]]:
+    """Token ids that follow each prompt, the stop token included.
+
+    Args:
+        stops: Token ids that end an answer.
+        generators: Of each prompt, what its samples are drawn from.
+        anybody: Asked before each token whether any rank still writes; where ranks must call the
+            model equally often, as under sharded parameters, a rank that is done goes along.
+    """
     from transformers import DynamicCache
 
     tokens, mask = _left_padded(prompts, pad, model.device)  # (rows, prompt length)
@@ -153,7 +162,13 @@ def _continue(
     cache = DynamicCache(config=model.config)
     written: list[list[int]] = [[] for _ in prompts]
     rows = torch.arange(len(prompts), device=model.device)  # which prompt each live row answers
+    idle = False
     for _ in range(max_new_tokens):
+        if anybody is not None and not anybody(not idle):
+            break
+        if idle:
+            model(input_ids=tokens[:1, :1], use_cache=False)
+            continue
         logits = model(
             input_ids=tokens,
             attention_mask=mask,
@@ -176,7 +191,10 @@ def _continue(
         live = ~torch.isin(following, stops)
         if not live.all():
             if not live.any():
-                break
+                if anybody is None:
+                    break
+                idle = True
+                continue
             kept = live.nonzero().flatten()
             cache.batch_select_indices(kept)
             rows, following, mask, positions = (

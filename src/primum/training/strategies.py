@@ -231,9 +231,16 @@ class DeepSpeed(DeepSpeedStrategy):
         return super().load_checkpoint(checkpoint_path, weights_only)
 
 
+def zero_stage(trainer: Any) -> int:
+    """The ZeRO stage of this trainer's strategy; 0 without a trainer or DeepSpeed."""
+    config = getattr(getattr(trainer, "strategy", None), "config", None)
+    zero = config.get("zero_optimization", {}) if isinstance(config, dict) else {}
+    return int(zero.get("stage", 0))
+
+
 def shards_parameters(trainer: Any) -> bool:
     """Whether this trainer's strategy splits parameters over ranks as ZeRO-3 does."""
-    return bool(getattr(getattr(trainer, "strategy", None), "zero_stage_3", False))
+    return zero_stage(trainer) == 3
 
 
 @contextmanager
