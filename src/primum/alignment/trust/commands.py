@@ -465,22 +465,22 @@ def _reviewers(arguments: argparse.Namespace) -> None:
     from primum.metrics.score import Score
 
     table = Table()
-    titles = ("reviewer", "role", "rows", "scores", "edits", "decisions", "from", "to", "signed")
-    for title in (*titles, "double-scored", "equal values", "open vetoes"):
-        table.add_column(title, overflow="fold")
+    for title in ("reviewer", "role", "rows", "scores", "edits", "decisions", "dates"):
+        table.add_column(title)
+    for title in ("signed", "scored twice", "equal values", "open vetoes"):
+        table.add_column(title, justify="right")
     for row in rows:
         double = row["double_scored"]
         table.add_row(
             *(str(row[name]) for name in ("reviewer", "role", "rows")),
             *(str(row[name]) for name in ("scores", "edits", "decisions")),
-            row["first"][:10],
-            row["last"][:10],
+            f"{row['first'][:10]} to {row['last'][:10]}",
             f"{row['signed']:.0%}",
             "-" if double is None else f"{double:.0%}",
             str(Score.from_dict(row["agreement"])) if row["agreement"]["n"] else "-",
             str(row["open_vetoes"]),
         )
-    Console().print(table)
+    Console(soft_wrap=True).print(table)
 
 
 def _bundle(arguments: argparse.Namespace) -> None:

@@ -124,7 +124,8 @@ def grpo_prompts(record: Record, selection: Selection) -> list[Row]:
     """Prompts to answer by oneself, with what a reward needs to judge them."""
     if record.standing(selection.signed_only) in ("rejected", "escalated"):
         return []
-    facts = {name: record.row.get(name) for name in ("bucket", "kind", "gold", "topic")}
+    facts = {name: record.row.get(name) for name in ("bucket", "kind", "topic")}
+    facts["gold"] = (record.row.get("gold") or {}).get("value")
     rows = [{"prompt": record.row["prompt"], "family": None, **facts}]
     for said in record.redteam:
         attack = {"prompt": said.payload["prompt"], "family": said.payload["family"]}
