@@ -47,7 +47,7 @@ def overall_1_0(records: Sequence[Mapping[str, Any]], language: str, protocol: s
     return resampled_score(
         name,
         len(records),
-        lambda weights: sum(part(weights) for part in parts) / len(parts),
+        lambda weights: np.mean([part(weights) for part in parts], axis=0),
         f"{protocol}; mean of the four edit distances",
         higher_is_better=False,
         unit="",

@@ -58,7 +58,6 @@ class MarkdownFolder:
         Raises:
             UserError: A file is not UTF-8.
         """
-        self.check(cases)
         return [self.read(case) for case in cases]
 
     def read(self, case: Case) -> Answer:

@@ -71,7 +71,8 @@ def without_ignored(
 ) -> tuple[list[Truth], list[Guess]]:
     """Drop ignored blocks together with whatever the prediction surely has for them."""
     ignored = [truth.normal for truth in truths if truth.category in IGNORED]
-    taken = (distances(ignored, [guess.normal for guess in guesses]) < SURE).any(axis=0)
+    found = distances(ignored, [guess.normal for guess in guesses]) < SURE
+    taken = np.any(found, axis=0).tolist()
     return (
         [truth for truth in truths if truth.category not in IGNORED],
         [guess for guess, gone in zip(guesses, taken, strict=True) if not gone],

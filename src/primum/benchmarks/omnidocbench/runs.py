@@ -33,8 +33,13 @@ def compatible_runs(runs: Sequence[tuple[Run, float]]) -> list[Run]:
                     fits = True
             if not fits:
                 sets.append({run: cost})
-        chosen += min(sets, key=lambda members: sum(members.values()) / len(members))
+        chosen += min(sets, key=mean_cost)
     return chosen
+
+
+def mean_cost(members: dict[Run, float]) -> float:
+    """Of the runs of a set."""
+    return sum(members.values()) / len(members)
 
 
 def clusters(runs: Sequence[tuple[Run, float]]) -> list[list[tuple[Run, float]]]:
