@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from primum_kernels.regions import Regions, areas_of, describe, pick, starts_of, trim
+from primum_kernels.regions import Regions, describe, pick, starts_of
 
 STABLE = "until-stable"
 TIE_GRID = 2.0**16  # reciprocal linkage compares similarities on this grid, so equals stay equal
@@ -145,25 +145,19 @@ def reference(features: Tensor, options: Options) -> Agglomeration:
     """Define the operation: explicit affinity, dense masks, float64. Small grids only."""
     height, width = features.shape[1:3]
     images = [_reference_image(image.double(), options) for image in features.cpu()]
-    labels = torch.stack([one.labels for one in images], 1)
-    semantic = [one.semantic for one in images if one.semantic is not None]
-    tokens, pairs = unit(features.cpu().double().flatten(1, 2)), grid_edges(height, width)
-    cosines = (tokens[:, pairs[0]] * tokens[:, pairs[1]]).sum(-1)
-    missed = torch.tensor([one.missed for one in images])
-    return assemble(
-        labels, torch.stack(semantic, 1) if semantic else None, height, width,
-        [one.feature for one in images], [one.cohesion for one in images],
-        cosines, pairs, missed, options,
-    )  # fmt: skip
+    return assemble(images, height, width, features.device)
 
 
 class Image(NamedTuple):
-    """One image's result before the table is made; features and cohesion are by label."""
+    """One image's result before the table is made; lists hold one entry a level."""
 
     labels: Tensor  # (levels, tokens)
     semantic: Tensor | None  # (levels, tokens)
-    feature: list[Tensor]  # a level: (supernodes, channels)
-    cohesion: list[Tensor]  # a level: (supernodes,)
+    chosen: list[Tensor]  # (rows,) first tokens of the regions to list, in raster order
+    feature: list[Tensor]  # (rows, channels)
+    cohesion: list[Tensor]  # (rows,)
+    cosines: Tensor  # (edges,)
+    left_out: int  # regions that found no place in the table
     missed: int  # supernodes left out of semantic pooling
 
 
@@ -200,11 +194,10 @@ def _reference_image(image: Tensor, options: Options) -> Image:
     def compact(labels: Tensor) -> Tensor:
         return labels.unique(return_inverse=True)[1]
 
-    def label_map(masks: Tensor) -> Tensor:
-        return masks.argmax(0)
-
     rounds = options.rounds if isinstance(options.rounds, int) else len(token)
-    labels, semantic, features, cohesion, missed = [], [], [], [], 0
+    labels, semantic, listed, features, cohesion = [], [], [], [], []
+    left_out = missed = 0
+    before = torch.zeros(len(token), dtype=torch.int64)
     for threshold in options.thresholds:
         for _ in range(rounds):
             similar = similarity(masks, feature)
@@ -225,9 +218,16 @@ def _reference_image(image: Tensor, options: Options) -> Image:
             elif options.pooling == "vote":
                 feature = vote(masks)
         area = masks.sum(1)
-        labels.append(label_map(masks))
-        features.append(feature)
-        cohesion.append((masks @ token / area[:, None]).norm(dim=1))
+        labels.append(masks.argmax(0))
+        areas = area.long()[labels[-1]]
+        chosen, more = pick(
+            areas, before, starts_of(labels[-1]), options.min_area, options.max_instances
+        )
+        listed.append(chosen[chosen < len(token)])
+        rows = labels[-1][listed[-1]]
+        before, left_out = areas, left_out + int(more)
+        features.append(feature[rows])
+        cohesion.append((masks[rows] @ token / area[rows, None]).norm(dim=1))
         if options.semantic:
             order = torch.sort(area, descending=True, stable=True).indices
             chosen = order[: options.max_semantic]
@@ -238,12 +238,9 @@ def _reference_image(image: Tensor, options: Options) -> Image:
             semantic.append(group[labels[-1]])
             missed += len(order) - len(chosen)
     return Image(
-        torch.stack(labels),
-        torch.stack(semantic) if options.semantic else None,
-        features,
-        cohesion,
-        missed,
-    )
+        torch.stack(labels), torch.stack(semantic) if semantic else None,
+        listed, features, cohesion, affinity[low, high], left_out, missed,
+    )  # fmt: skip
 
 
 def _components(merge: Tensor) -> Tensor:
@@ -269,38 +266,32 @@ def _reciprocal(merge: Tensor, similar: Tensor, masks: Tensor) -> Tensor:
 
 
 def assemble(
-    labels: Tensor,
-    semantic: Tensor | None,
-    height: int,
-    width: int,
-    feature: Sequence[Sequence[Tensor]],
-    cohesion: Sequence[Sequence[Tensor]],
-    cosines: Tensor,
-    pairs: Tensor,
-    missed: Tensor,
-    options: Options,
+    images: Sequence[Image], height: int, width: int, device: torch.device
 ) -> Agglomeration:
-    """Make the result of an eager backend: labels (levels, batch, tokens), features by image."""
+    """Make a batch's result from its images; the table is as long as the fullest image's."""
+    labels = torch.stack([one.labels for one in images], 1)  # (levels, batch, tokens)
     levels, batch, tokens = labels.shape
-    areas, starts = areas_of(labels), starts_of(labels)
-    before = torch.cat([torch.zeros_like(areas[:1]), areas[:-1]])
-    chosen, left_out = pick(areas, before, starts, options.min_area, options.max_instances)
-    chosen = chosen[..., : trim([chosen], tokens)]
-    rows = labels.gather(-1, chosen.clamp(max=tokens - 1))
-    picked = torch.stack(
-        [torch.stack([feature[b][t][rows[t, b]] for b in range(batch)]) for t in range(levels)]
-    )
-    tight = torch.stack(
-        [torch.stack([cohesion[b][t][rows[t, b]] for b in range(batch)]) for t in range(levels)]
-    )
-    table = describe(labels, width, chosen, picked, tight, cosines, pairs)
+    slots = max(1, max(len(rows) for one in images for rows in one.chosen))
+    sample = images[0].feature[0]
+    chosen = torch.full((levels, batch, slots), tokens)
+    feature = sample.new_zeros(levels, batch, slots, sample.shape[-1])
+    cohesion = sample.new_zeros(levels, batch, slots)
+    for index, one in enumerate(images):
+        for level, rows in enumerate(one.chosen):
+            chosen[level, index, : len(rows)] = rows
+            feature[level, index, : len(rows)] = one.feature[level]
+            cohesion[level, index, : len(rows)] = one.cohesion[level]
+    cosines = torch.stack([one.cosines for one in images])
+    table = describe(labels, width, chosen, feature, cohesion, cosines, grid_edges(height, width))
+    semantic = [one.semantic for one in images if one.semantic is not None]
     shape = (levels, batch, height, width)
+    left_out, missed = torch.tensor([(one.left_out, one.missed) for one in images]).T
     return Agglomeration(
-        labels.view(shape),
-        labels.amax(-1) + 1,
-        None if semantic is None else semantic.view(shape),
-        table,
-        Overflow(left_out.sum(0), missed, torch.zeros_like(missed)),
+        labels.view(shape).to(device),
+        (labels.amax(-1) + 1).to(device),
+        torch.stack(semantic, 1).view(shape).to(device) if semantic else None,
+        Regions(**{name: value.to(device) for name, value in vars(table).items()}),
+        Overflow(left_out.to(device), missed.to(device), torch.zeros_like(missed).to(device)),
     )
 
 
@@ -388,4 +379,8 @@ def agglomerate(
                 f"features hold {int((~finite).sum())} tokens with NaN or infinity, the first in "
                 f"image {image} at row {row}, column {column}"
             )
-    return reference(features, options)
+    if backend == "reference":
+        return reference(features, options)
+    from primum_kernels.agglomeration_host import host
+
+    return host(features, options)

@@ -4,7 +4,6 @@ Shapes are fixed by the arguments, so the same code runs under a CUDA graph. A r
 by its level and its first token in raster order.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -163,8 +162,3 @@ def describe(
         rows_of(at_level, -1), rows_of(label, -1), rows_of(area, 0), rows_of(box, 0),
         rows_of(parent, -1), rows_of(persistence, 0), rows_of(feature, 0), rows_of(score, 0),
     )  # fmt: skip
-
-
-def trim(chosen: Sequence[Tensor], tokens: int) -> int:
-    """Slots that are really used, at least one: what eager backends cut the table to."""
-    return max(1, max(int((one < tokens).sum(-1).max()) for one in chosen))

@@ -1,6 +1,11 @@
 """Grids of features that UniAP must get right, each (height, width, channels) float32."""
 
+import itertools
+from typing import Any
+
 import numpy as np
+
+from primum_kernels.agglomeration import PRESETS
 
 
 def smooth(height: int, width: int, channels: int, seed: int, detail: float = 0.35) -> np.ndarray:
@@ -48,3 +53,34 @@ def comb(side: int, channels: int = 8) -> np.ndarray:
 
 def uniform(height: int, width: int, channels: int = 8) -> np.ndarray:
     return np.ones((height, width, channels), np.float32)
+
+
+SCENES = {
+    "smooth": smooth(7, 10, 12, 0),
+    "smooth tall": smooth(13, 5, 9, 1),
+    "noise": noise(6, 7, 16, 2),
+    "row": smooth(1, 19, 8, 3),
+    "column": smooth(17, 1, 8, 4),
+    "one token": noise(1, 1, 5, 5),
+    "spiral": spiral(9),
+    "comb": comb(8),
+    "uniform": uniform(6, 5),
+}
+OPTIONS: dict[str, dict[str, Any]] = {
+    **{name: dict(preset) for name, preset in PRESETS.items()},
+    **{
+        f"{pooling} {linkage} {rounds} {similarity}": dict(
+            pooling=pooling, linkage=linkage, rounds=rounds, similarity=similarity, semantic=True
+        )
+        for pooling, linkage, rounds, similarity in itertools.product(
+            ("vote", "mean", "sum"),
+            ("components", "reciprocal"),
+            (2, "until-stable"),
+            ("paper", "feature"),
+        )
+    },
+    "sharp vote": dict(vote_norm="sum", semantic=True),
+    "vote inside": dict(vote_scope="region", voters=2),
+    "sharp vote inside": dict(vote_scope="region", vote_norm="sum", rounds="until-stable"),
+    "few semantic": dict(semantic=True, max_semantic=3, strict=True),
+}

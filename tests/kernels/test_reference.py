@@ -1,42 +1,12 @@
 """The definition against an independent oracle: other formulas, other libraries."""
 
-import itertools
-
 import numpy as np
 import pytest
 import torch
 from tests.kernels.oracle import uniap
-from tests.kernels.scenes import comb, noise, smooth, spiral, uniform
+from tests.kernels.scenes import OPTIONS, SCENES
 
-from primum_kernels.agglomeration import PRESETS, agglomerate
-
-SCENES = {
-    "smooth": smooth(7, 10, 12, 0),
-    "smooth tall": smooth(13, 5, 9, 1),
-    "noise": noise(6, 7, 16, 2),
-    "row": smooth(1, 19, 8, 3),
-    "column": smooth(17, 1, 8, 4),
-    "one token": noise(1, 1, 5, 5),
-    "spiral": spiral(9),
-    "comb": comb(8),
-    "uniform": uniform(6, 5),
-}
-OPTIONS = {
-    **PRESETS,
-    **{
-        f"{pooling} {linkage} {rounds} {similarity}": dict(
-            pooling=pooling, linkage=linkage, rounds=rounds, similarity=similarity, semantic=True
-        )
-        for pooling, linkage, rounds, similarity in itertools.product(
-            ("vote", "mean", "sum"), ("components", "reciprocal"), (2, "until-stable"),
-            ("paper", "feature"),
-        )
-    },
-    "sharp vote": dict(vote_norm="sum", semantic=True),
-    "vote inside": dict(vote_scope="region", voters=2),
-    "sharp vote inside": dict(vote_scope="region", vote_norm="sum", rounds="until-stable"),
-    "few semantic": dict(semantic=True, max_semantic=3, strict=True),
-}  # fmt: skip
+from primum_kernels.agglomeration import agglomerate
 
 
 @pytest.mark.parametrize("scene", SCENES)

@@ -1,0 +1,375 @@
+"""UniAP on the CPU: the same result as the definition, with most of its arithmetic left out.
+
+The affinity is never formed, because a region's mean relation to a token is the product of the
+region's mean and that token. Every pair of supernodes carries bounds of its similarity, from three
+ever dearer sources, and is looked at more closely only while its merge is undecided and would
+change something:
+
+1. the cosine alone, as spatial similarity is at most one;
+2. second moments: a mean of absolute values is at most the root of the mean square;
+3. the exact mean over all voters.
+
+A supernode lives in the row of its first token, so merging moves no rows. Graph bookkeeping is
+NumPy, linear algebra torch.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from primum_kernels.agglomeration import (
+    STABLE,
+    TIE_GRID,
+    Agglomeration,
+    Image,
+    Options,
+    assemble,
+    grid_edges,
+    tie_hash,
+    voting_tokens,
+)
+
+CHUNK = 256  # rows of a product held at once: 256 x 2304 floats stay in the cache
+GUARD = 1e-5  # bounds decide only beyond this, far above the rounding of float32
+COSINE, MOMENTS, EXACT = 0, 1, 2
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass
+class Pairs:
+    """Supernode pairs and what is known of their similarity; `first` and `second` are rows."""
+
+    first: Array
+    second: Array
+    alike: Array  # cosine
+    low: Array  # bounds of the similarity
+    high: Array
+    depth: Array  # source of the bounds
+
+    def __getitem__(self, which: Array) -> "Pairs":
+        return Pairs(*(value[which] for value in vars(self).values()))
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+
+def joined(one: Pairs, other: Pairs) -> Pairs:
+    """Both sets of pairs."""
+    both = zip(vars(one).values(), vars(other).values(), strict=True)
+    return Pairs(*(np.concatenate(values) for values in both))
+
+
+def unite(root: Array, first: Array, second: Array) -> Array:
+    """Join the trees of each pair: `root` (tokens,) maps a token to the least of its set."""
+    while True:
+        one, other = root[first], root[second]
+        apart = one != other
+        if not apart.any():
+            return root
+        first, second, one, other = first[apart], second[apart], one[apart], other[apart]
+        root = root.copy()
+        np.minimum.at(root, np.maximum(one, other), np.minimum(one, other))
+        while True:  # pointers only ever fall, so doubling them ends at the least
+            higher = root[root]
+            if np.array_equal(higher, root):
+                break
+            root = higher
+
+
+class Supernodes:
+    """The supernodes of one image while they merge. Arrays over tokens hold a root's value."""
+
+    def __init__(self, token: Tensor, height: int, width: int, options: Options) -> None:
+        self.options = options
+        self.token = token  # (tokens, channels), unit rows
+        self.voter = token
+        if options.voters > 1:
+            self.voter = token[voting_tokens(height, width, options.voters)]
+        self.root = np.arange(len(token))
+        self.area = np.ones(len(token), np.int64)
+        self.total = token  # sums of tokens; copied before it is first written
+        self.feature = token  # likewise
+        self.stale = np.zeros(len(token), bool)  # features that wait to be pooled
+        self.moment, self.centre = Tensor(), Tensor()  # of the voters, made when first needed
+
+        first, second = grid_edges(height, width).numpy()
+        grid = token.view(height, width, -1).numpy()
+        right = np.einsum("hwc,hwc->hw", grid[:, :-1], grid[:, 1:])
+        down = np.einsum("hwc,hwc->hw", grid[:-1], grid[1:])
+        self.cosines = np.concatenate([right.ravel(), down.ravel()])
+        self.pairs = self.bounded(first, second, self.cosines)
+        self.unscored = first[:0], second[:0]
+
+    def alive(self) -> Array:
+        """Rows of the supernodes, in raster order."""
+        return np.flatnonzero(self.root == np.arange(len(self.root)))
+
+    # ------------------------------------------------------------------------- similarity
+
+    def bounded(self, first: Array, second: Array, alike: Array) -> Pairs:
+        """Pairs with the bounds that their cosines give."""
+        depth = np.full(len(first), COSINE)
+        if self.options.similarity == "feature":
+            return Pairs(first, second, alike, alike.copy(), alike.copy(), depth + EXACT)
+        high = self.options.weights[0] * alike + self.options.weights[1] + GUARD
+        return Pairs(first, second, alike, np.full_like(high, -np.inf), high, depth)
+
+    def score(self) -> None:
+        """Score the pairs whose supernodes have changed."""
+        first, second = self.unscored
+        if len(first):
+            self.freshen(np.concatenate([first, second]))
+            one, other = self.feature[at(first)], self.feature[at(second)]
+            alike = torch.linalg.vecdot(one, other).numpy()
+            self.pairs = joined(self.pairs, self.bounded(first, second, alike))
+            self.unscored = first[:0], second[:0]
+
+    def means(self, rows: Array) -> Tensor:
+        """Mean token of each supernode, (rows, channels)."""
+        return self.total[at(rows)] / at(self.area[rows])[:, None]
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean over voters of f f^T and of f."""
+        if not len(self.moment):
+            self.moment = self.voter.T @ self.voter / len(self.voter)
+            self.centre = self.voter.mean(0)
+        return self.moment, self.centre
+
+    def tighten(self, pairs: Pairs, which: Array) -> None:
+        """Bring pairs of one depth to the next, in place."""
+        weight = self.options.weights[1]
+        best = self.options.weights[0] * pairs.alike[which] + weight
+        gap = self.means(pairs.first[which]) - self.means(pairs.second[which])
+        if pairs.depth[which[0]] == COSINE:
+            moment, centre = self.moments()
+            square = torch.linalg.vecdot(gap @ moment, gap).clamp(min=0)
+            least = torch.maximum((gap @ centre).abs(), square / gap.norm(dim=1).clamp(min=1e-9))
+            pairs.low[which] = best - weight * square.sqrt().numpy() - GUARD
+            pairs.high[which] = best - weight * least.numpy() + GUARD
+        else:
+            exact = (gap @ self.voter.T).abs_().mean(1).numpy()
+            pairs.low[which] = pairs.high[which] = best - weight * exact
+        pairs.depth[which] += 1
+
+    # --------------------------------------------------------------------------- identify
+
+    def reaches(self, value: Array, threshold: float) -> Array:
+        """Whether similarities pass."""
+        return value > threshold if self.options.strict else value >= threshold
+
+    def linked(self, pairs: Pairs, threshold: float) -> Array:
+        """Roots after joining every component of passing pairs."""
+        sure = self.reaches(pairs.low, threshold)
+        root = unite(self.root, pairs.first[sure], pairs.second[sure])
+        for depth in (COSINE, MOMENTS):
+            while True:
+                open_ = (pairs.depth == depth) & self.reaches(pairs.high, threshold)
+                which = np.flatnonzero(open_)
+                which = which[root[pairs.first[which]] != root[pairs.second[which]]]
+                if not len(which):
+                    break
+                if depth == MOMENTS:  # the likeliest first: what they join need not be asked
+                    middle = pairs.low[which] + pairs.high[which]
+                    which = which[np.argsort(-middle, kind="stable")[:CHUNK]]
+                self.tighten(pairs, which)
+                which = which[self.reaches(pairs.low[which], threshold)]
+                root = unite(root, pairs.first[which], pairs.second[which])
+        return root
+
+    def reciprocal(self, pairs: Pairs, threshold: float) -> Array:
+        """Roots after joining passing pairs that are the best of both their ends."""
+        while True:
+            best = np.full(len(self.root), -np.inf, pairs.low.dtype)
+            np.maximum.at(best, pairs.first, pairs.low)
+            np.maximum.at(best, pairs.second, pairs.low)
+            able = self.reaches(pairs.high, threshold)
+            leads = able & (pairs.high >= best[pairs.first] - 2 / TIE_GRID)
+            trails = able & (pairs.high >= best[pairs.second] - 2 / TIE_GRID)
+            contested = np.zeros(len(self.root), bool)
+            contested[pairs.first[leads & trails]] = contested[pairs.second[leads & trails]] = True
+            able = (leads & contested[pairs.first]) | (trails & contested[pairs.second])
+            which = np.flatnonzero(able & (pairs.depth < EXACT))
+            if not len(which):
+                break
+            shallow = pairs.depth[which]
+            self.tighten(pairs, which[shallow == shallow.min()][: 4 * CHUNK])
+        pairs = pairs[able & self.reaches(pairs.low, threshold)]
+        low, high = np.minimum(pairs.first, pairs.second), np.maximum(pairs.first, pairs.second)
+        key = np.rint(pairs.low.astype(np.float64) * TIE_GRID).astype(np.int64) * 2**16
+        key += tie_hash(at(low), at(high)).numpy()
+        top = np.full(len(self.root), np.iinfo(np.int64).min)
+        np.maximum.at(top, pairs.first, key)
+        np.maximum.at(top, pairs.second, key)
+        kept = (key == top[pairs.first]) & (key == top[pairs.second])
+        return unite(self.root, pairs.first[kept], pairs.second[kept])
+
+    # ------------------------------------------------------------------------------ merge
+
+    def merge(self, root: Array) -> None:
+        """Contract to these roots. Features and pairs that this changes wait until asked for."""
+        alive = self.alive()
+        owner = root[alive]
+        grown = np.zeros(len(root), bool)
+        grown[owner[owner != alive]] = True
+        members = alive[grown[owner]]
+        members = members[np.argsort(root[members], kind="stable")]
+        heads, start = np.unique(root[members], return_index=True)
+        if len(heads):
+            total = gathered(self.total, members, start)
+            if self.options.pooling == "mean":
+                self.write(heads, gathered(self.feature, members, start))
+            self.total = self.total.clone() if self.total is self.token else self.total
+            self.total[at(heads)] = total
+            self.area[heads] = np.add.reduceat(self.area[members], start)
+        self.root = root
+        changed = grown
+        if self.options.pooling == "vote" and self.feature is self.token:
+            changed = root == np.arange(len(root))  # the first vote replaces every token's feature
+        if self.options.pooling != "mean":
+            self.stale |= changed
+
+        pairs = self.pairs
+        first, second = root[pairs.first], root[pairs.second]
+        apart = first != second
+        fresh = apart & (changed[first] | changed[second])
+        self.pairs = pairs[apart & ~fresh]
+        low, high = np.minimum(first, second)[fresh], np.maximum(first, second)[fresh]
+        code = np.unique(low * len(root) + high)
+        self.unscored = code // len(root), code % len(root)
+
+    def write(self, rows: Array, feature: Tensor) -> None:
+        """Store features, made unit length."""
+        self.feature = self.feature.clone() if self.feature is self.token else self.feature
+        self.feature[at(rows)] = functional.normalize(feature, dim=1, eps=1e-12)
+
+    def freshen(self, rows: Array) -> None:
+        """Pool the features of these rows if they wait for it."""
+        wanted = np.zeros_like(self.stale)
+        wanted[rows] = True
+        rows = np.flatnonzero(wanted & self.stale)
+        self.stale[rows] = False
+        if not len(rows):
+            return
+        if self.options.pooling == "sum":
+            self.write(rows, self.total[at(rows)])
+        elif self.options.vote_scope == "region":
+            self.write(rows, self.vote_inside(rows))
+        else:
+            for chunk in np.array_split(rows, -(-len(rows) // CHUNK)):
+                logits = self.means(chunk).mul_(1 / self.options.sigma) @ self.token.T
+                if self.options.vote_norm == "sum":
+                    logits *= at(self.area[chunk])[:, None]
+                self.write(chunk, logits.softmax(1) @ self.token)
+
+    def vote_inside(self, rows: Array) -> Tensor:
+        """Vote of each region's own tokens."""
+        inside = np.zeros(len(self.root), bool)
+        inside[rows] = True
+        tokens = np.flatnonzero(inside[self.root])
+        tokens = tokens[np.argsort(self.root[tokens], kind="stable")]
+        owner = self.root[tokens]
+        start = np.flatnonzero(np.diff(owner, prepend=-1))
+        size = np.diff(start, append=len(tokens))
+        mean = self.means(rows).numpy().repeat(size, 0)
+        logit = np.einsum("nc,nc->n", mean, self.token[at(tokens)].numpy()) / self.options.sigma
+        if self.options.vote_norm == "sum":
+            logit *= size.repeat(size)
+        weight = np.exp(logit - np.maximum.reduceat(logit, start).repeat(size))
+        return gathered(self.token, tokens, start, weight)
+
+    # ---------------------------------------------------------------------------- results
+
+    def listed(self, before: Array) -> tuple[Array, int]:
+        """Rows of the regions to list, and how many found no place; see `regions.pick`."""
+        rows = self.alive()
+        rows = rows[(self.area[rows] != before[rows]) & (self.area[rows] >= self.options.min_area)]
+        order = np.argsort(-self.area[rows], kind="stable")[: self.options.max_instances]
+        return np.sort(rows[order]), len(rows) - len(order)
+
+    def semantic(self, threshold: float) -> tuple[Array, int]:
+        """Roots after grouping the largest supernodes wherever they lie; how many were left out."""
+        alive = self.alive()
+        order = np.argsort(-self.area[alive], kind="stable")[: self.options.max_semantic]
+        rows = np.sort(alive[order])
+        self.freshen(rows)
+        feature = self.feature[at(rows)]
+        parts = []
+        for begin in range(0, len(rows), CHUNK):
+            alike = (feature[begin : begin + CHUNK] @ feature.T).numpy()
+            high = alike
+            if self.options.similarity == "paper":
+                high = self.options.weights[0] * alike + self.options.weights[1] + GUARD
+            one, other = np.nonzero(np.triu(self.reaches(high, threshold), begin + 1))
+            parts.append(self.bounded(rows[one + begin], rows[other], alike[one, other]))
+        pairs = parts[0]
+        for part in parts[1:]:
+            pairs = joined(pairs, part)
+        return self.linked(pairs, threshold), len(alive) - len(rows)
+
+
+def at(rows: Array) -> Tensor:
+    """The same memory as a tensor."""
+    return torch.from_numpy(rows)
+
+
+def gathered(values: Tensor, members: Array, start: Array, weight: Array | None = None) -> Tensor:
+    """Weighted sums of consecutive runs of members' rows, (runs, channels)."""
+    from scipy.sparse import csr_array
+
+    weight = np.ones(len(members), np.float32) if weight is None else weight
+    bounds = np.append(start, len(members))
+    matrix = csr_array((weight, members, bounds), (len(start), len(values)))
+    return at(matrix @ values.numpy())
+
+
+def ranked(root: Array) -> Array:
+    """Labels that count up in raster order, from roots."""
+    return (np.cumsum(root == np.arange(len(root))) - 1)[root]
+
+
+def pool(token: Tensor, height: int, width: int, options: Options) -> Image:
+    """Agglomerate one image; token is (height * width, channels), unit rows, float32."""
+    nodes = Supernodes(token, height, width, options)
+    link = nodes.linked if options.linkage == "components" else nodes.reciprocal
+    labels, semantic, chosen, feature, cohesion = [], [], [], [], []
+    left_out = missed = 0
+    before = np.zeros(len(token), np.int64)
+    for threshold in options.thresholds:
+        turn = 0
+        while options.rounds == STABLE or turn < options.rounds:
+            turn += 1
+            nodes.score()
+            root = link(nodes.pairs, threshold)
+            if options.rounds == STABLE and np.array_equal(root, nodes.root):
+                break
+            nodes.merge(root)
+        labels.append(at(ranked(nodes.root)))
+        rows, more = nodes.listed(before)
+        before, left_out = nodes.area[nodes.root], left_out + more
+        nodes.freshen(rows)
+        chosen.append(at(rows))
+        feature.append(nodes.feature[at(rows)])
+        cohesion.append(nodes.means(rows).norm(dim=1))
+        if options.semantic:
+            root, more = nodes.semantic(threshold)
+            semantic.append(at(ranked(root)))
+            missed += more
+    return Image(
+        torch.stack(labels), torch.stack(semantic) if semantic else None,
+        chosen, feature, cohesion, at(nodes.cosines), left_out, missed,
+    )  # fmt: skip
+
+
+def host(features: Tensor, options: Options) -> Agglomeration:
+    """Run on the CPU, image by image; the result returns to the features' device."""
+    _, height, width, _ = features.shape
+    images = []
+    for image in features:
+        token = functional.normalize(image.cpu().float().flatten(0, 1), dim=1, eps=1e-12)
+        images.append(pool(token, height, width, options))
+    return assemble(images, height, width, features.device)
