@@ -1,5 +1,6 @@
 """Queries that become masks: Mask2Former's decoder with two kinds of query."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -34,6 +35,10 @@ class QueryDecoder(nn.Module):
         pixel_layers: Deformable-attention layers of the pixel decoder.
         heads: Of every attention.
         feedforward: Width of the decoder's feed-forward layers.
+        anchored: Instance queries begin as what the image shows at the points of a square grid, so
+            `instances` is a square number; otherwise they are learned and the same for every image,
+            as in the paper. A mask that starts as "all that looks like this point" needs far fewer
+            steps to learn than one that has to find its place first.
     """
 
     def __init__(
@@ -46,6 +51,7 @@ class QueryDecoder(nn.Module):
         pixel_layers: int = 6,
         heads: int = 8,
         feedforward: int = 2048,
+        anchored: bool = False,
     ) -> None:
         super().__init__()
         from transformers import Mask2FormerConfig
@@ -64,12 +70,15 @@ class QueryDecoder(nn.Module):
             num_attention_heads=heads,
             dropout=0.0,  # one rank and many must agree
         )
-        self.kinds = (instances, semantic)
+        self.kinds, self.anchors = (instances, semantic), math.isqrt(instances) * anchored
+        if anchored and self.anchors**2 != instances:
+            raise ValueError(f"{instances} anchored queries do not fill a square grid")
         self.pixels = mask2former.Mask2FormerPixelDecoder(config, [channels] * 4)
         self.layers = mask2former.Mask2FormerMaskedAttentionDecoder(config)
         self.place = mask2former.Mask2FormerSinePositionEmbedding(hidden // 2, normalize=True)
-        self.content = nn.Parameter(torch.randn(instances + semantic, hidden))
-        self.position = nn.Parameter(torch.randn(instances + semantic, hidden))
+        learned = semantic if anchored else instances + semantic
+        self.content = nn.Parameter(torch.randn(learned, hidden))
+        self.position = nn.Parameter(torch.randn(learned, hidden))
         self.kind = nn.Parameter(torch.randn(2, hidden) * 0.02)  # [INS] and [SEM]
         self.scale = nn.Parameter(torch.randn(3, hidden))
         self.objectness = nn.Linear(hidden, 1)
@@ -93,16 +102,22 @@ class QueryDecoder(nn.Module):
             maps.append(found.flatten(2).permute(2, 0, 1) + self.scale[level])
             sizes.append(found.shape[-2:])
         batch = len(pyramid[0])
-        kinds = torch.repeat_interleave(
-            self.kind, torch.tensor(self.kinds, device=self.kind.device), dim=0,
-            output_size=sum(self.kinds),
-        )  # fmt: skip
+        content = self.content[:, None].expand(-1, batch, -1)
+        position = self.position[:, None].expand(-1, batch, -1)
+        if self.anchors:
+            finest = pixels.multi_scale_features[-1]
+            place = self.place(finest.shape, finest.device, finest.dtype)
+            content = torch.cat([self.at_anchors(finest), content])
+            position = torch.cat([self.at_anchors(place), position])
+        kinds = torch.cat(
+            [row.expand(count, -1) for row, count in zip(self.kind, self.kinds, strict=True)]
+        )
         found = self.layers(
-            inputs_embeds=(self.content + kinds)[:, None].expand(-1, batch, -1),
+            inputs_embeds=content + kinds[:, None],
             multi_stage_positional_embeddings=places,
             pixel_embeddings=pixels.mask_features,
             encoder_hidden_states=maps,
-            query_position_embeddings=self.position[:, None].expand(-1, batch, -1),
+            query_position_embeddings=position,
             feature_size_list=sizes,
             output_hidden_states=False,
             output_attentions=False,
@@ -114,3 +129,11 @@ class QueryDecoder(nn.Module):
             tuple(self.objectness(layer)[..., 0] for layer in queries),
             queries[-1],
         )
+
+    def at_anchors(self, pixels: Tensor) -> Tensor:
+        """What (batch, channels, rows, columns) shows at the anchors: (anchors, batch, channels)."""
+        at = (torch.arange(self.anchors, device=pixels.device) + 0.5) / self.anchors * 2 - 1
+        points = torch.stack(torch.meshgrid(at, at, indexing="xy"), -1).to(pixels.dtype)
+        points = points[None].expand(len(pixels), -1, -1, -1)
+        found = nn.functional.grid_sample(pixels, points, align_corners=False)
+        return found.flatten(2).permute(2, 0, 1)
