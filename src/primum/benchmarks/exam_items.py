@@ -89,7 +89,8 @@ def _item(row: Row, number: int) -> ExamItem:
     answer = _letters(row, list(options))
     if not answer or not set(answer) <= set(options):
         raise ValueError(f"its answer {answer} is none of {', '.join(options)}")
-    identity = next((row[key] for key in ("id", "pubid", "question_id") if row.get(key)), number)
+    names = ("id", "pubid", "question_id")
+    identity = next((row[name] for name in names if row.get(name) is not None), number)
     return ExamItem(
         str(identity),
         stem.strip(),
