@@ -18,8 +18,8 @@ METHODS = (
 BUDGETS = (10, 50, 100)
 MARGIN = -0.01  # `recommended` may be behind a same-feature peer by no more than this
 SWEEP = {  # thresholds from fine to coarse; how far a cosine reaches depends on the similarity
-    "feature": np.r_[np.linspace(0.98, 0.8, 10), np.linspace(0.77, 0.2, 14)],
-    "paper": np.r_[np.linspace(0.99, 0.9, 10), np.linspace(0.88, 0.5, 14)],
+    "feature": np.linspace(0.9, 0.1, 25),
+    "paper": np.linspace(0.96, 0.4, 25),
 }
 
 

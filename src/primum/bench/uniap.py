@@ -1,0 +1,180 @@
+"""`primum bench uniap`: UniAP against four other ways to group the same features.
+
+All of them take turns in one run, and every ratio is of two times from the same turn. A backbone's
+time is left out, so the figures are those of the grouping alone.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from primum.bench.pairs import Ratio, paired_ratio
+from primum.bench.uniap_fixtures import NAMES, PHOTOS, enlarged, load
+from primum.benchmarks.environment import environment
+from primum.errors import UserError
+from primum.files import atomic_write
+from primum_kernels.agglomeration import PRESETS, agglomerate
+
+DEFAULTS = dict(thresholds=(0.8, 0.7, 0.6, 0.5, 0.4), strict=False)
+# What is timed, the rungs that do the same, and the milliseconds to stay within on the photos.
+SETTINGS: dict[str, tuple[dict[str, Any], tuple[str, ...], float]] = {
+    "author_code": (PRESETS["author_code"] | {"semantic": False}, ("scipy", "dense", "greedy"), 15),
+    "paper": (PRESETS["paper"] | {"semantic": False}, ("scipy", "dense", "maskcut"), 40),
+    "paper+semantic": (PRESETS["paper"] | {"semantic": True}, (), 60),
+    "recommended": (PRESETS["recommended"], (), float("inf")),
+}
+
+
+def median(seconds: list[float]) -> dict[str, float]:
+    """Median in milliseconds with a 95 % bootstrap interval.
+
+    >>> median([0.002, 0.002, 0.002])
+    {'ms': 2.0, 'low': 2.0, 'high': 2.0, 'n': 3}
+    """
+    values = np.asarray(seconds) * 1e3
+    picks = np.random.default_rng(0).integers(len(values), size=(10_000, len(values)))
+    low, high = np.quantile(np.median(values[picks], 1), [0.025, 0.975])
+    return {
+        "ms": float(np.median(values)),
+        "low": low.item(),
+        "high": high.item(),
+        "n": len(values),
+    }
+
+
+def timed(call: Callable[[], object], device: str) -> float:
+    """Seconds of one call, the device drained before and after."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    call()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def replayed(call: Callable[[], object]) -> Callable[[], object]:
+    """The call recorded as a CUDA graph."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            call()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    return graph.replay
+
+
+def agreement(ours: Tensor, theirs: Tensor) -> float:
+    """Share of neighbouring token pairs on which two label stacks agree (together or apart).
+
+    Similarities within rounding of a threshold may fall on either side, so it need not be one.
+    """
+    theirs = theirs.view_as(ours)
+
+    def together(labels: Tensor) -> Tensor:
+        right = labels[..., :, 1:] == labels[..., :, :-1]
+        down = labels[..., 1:, :] == labels[..., :-1, :]
+        return torch.cat([right.flatten(), down.flatten()])
+
+    return (together(ours) == together(theirs)).float().mean().item()
+
+
+def run(arguments: Any) -> int:
+    """Measure, print a table a setting, and optionally write the figures."""
+    from primum.bench.uniap_rungs import RUNGS, SAME_LABELS, SLOW
+
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("No CUDA device is here", remedy="leave out --device cuda")
+    for given, known in ((arguments.features, NAMES), (arguments.settings, SETTINGS)):
+        for name in given or ():
+            if name not in known:
+                raise UserError(f"{name} is not one of {', '.join(known)}")
+    torch.set_num_threads(arguments.threads)
+    rows, missed = [], []
+    for name in arguments.features or NAMES:
+        features = enlarged(load(name)) if arguments.large else load(name)
+        features = features.to(arguments.device)
+        if arguments.device == "cuda":
+            features = features.bfloat16()
+        batch = features.expand(arguments.batch_size, -1, -1, -1).contiguous()
+        for setting in arguments.settings or SETTINGS:
+            options, rungs, limit = SETTINGS[setting]
+            rungs = tuple(rung for rung in rungs if arguments.slow_turns or rung not in SLOW)
+            call = partial(agglomerate, batch, **options)
+            result = agglomerate(features, **options)
+            sides: dict[str, Callable[[], object]] = {"primum": call}
+            if arguments.device == "cuda":
+                sides["graph"] = replayed(call)
+            preset = DEFAULTS | options
+            for rung in rungs:
+                sides[rung] = partial(each, RUNGS[rung], batch, preset)
+            agreed = {
+                rung: agreement(result.labels[:, 0], RUNGS[rung](features, preset))
+                for rung in rungs
+                if rung in SAME_LABELS
+            }
+            seconds: dict[str, list[float]] = {side: [] for side in sides}
+            call()
+            for turn in range(arguments.turns):
+                order = [*sides][turn % len(sides) :] + [*sides][: turn % len(sides)]
+                for side in order:
+                    if side not in SLOW or turn < arguments.slow_turns:
+                        seconds[side].append(timed(sides[side], arguments.device))
+            ours = seconds["graph" if "graph" in seconds else "primum"]
+            ratios = {
+                rung: paired_ratio(seconds[rung], ours[: len(seconds[rung])]) for rung in rungs
+            }
+            row = {
+                "features": name, "setting": setting, "shape": list(batch.shape),
+                "supernodes": result.counts[:, 0].tolist(),
+                "times": {side: median(values) for side, values in seconds.items()},
+                "ratios": {rung: asdict(ratio) for rung, ratio in ratios.items()},
+                "agreement": agreed, "seconds": seconds,
+            }  # fmt: skip
+            rows.append(row)
+            show(row, ratios)
+            if "scipy" in ratios and ratios["scipy"].low < arguments.at_least:
+                missed.append(f"{name} {setting}: {ratios['scipy']} of scipy")
+            small = arguments.device == "cpu" and not arguments.large and arguments.batch_size == 1
+            if small and name in PHOTOS and row["times"]["primum"]["ms"] > limit:
+                missed.append(f"{name} {setting}: {row['times']['primum']['ms']:.1f} ms > {limit}")
+    place = environment(torch.device(arguments.device)) | {"threads": torch.get_num_threads()}
+    print(f"{place['device']}, {place['threads']} threads; {place['versions']}")
+    print("\n".join(f"MISSED  {line}" for line in missed) or "Every target is met.")
+    if arguments.output:
+        command = "primum " + " ".join(sys.argv[1:])
+        figures = {"command": command, "environment": place, "rows": rows, "missed": missed}
+        atomic_write(Path(arguments.output), json.dumps(figures, indent=1, default=str) + "\n")
+    return 1 if missed else 0
+
+
+def each(rung: Callable[..., Tensor], batch: Tensor, preset: dict[str, Any]) -> list[Tensor]:
+    """A rung on every image of a batch."""
+    return [rung(image[None], preset) for image in batch]
+
+
+def show(row: dict[str, Any], ratios: dict[str, Ratio]) -> None:
+    """Print one measurement."""
+    shape = "x".join(map(str, row["shape"]))
+    print(f"\n{row['features']} {row['setting']}, {shape}; supernodes {row['supernodes']}")
+    for side, time_ in row["times"].items():
+        line = f"  {side:8} {time_['ms']:9.2f} ms [{time_['low']:.2f}, {time_['high']:.2f}]"
+        line += f" n = {time_['n']}"
+        if side in ratios:
+            line += f"   {ratios[side].value:.2f} times as long"
+            line += f" [{ratios[side].low:.2f}, {ratios[side].high:.2f}]"
+        if side in row["agreement"]:
+            line += f"   labels agree on {100 * row['agreement'][side]:.2f} %"
+        print(line, flush=True)
