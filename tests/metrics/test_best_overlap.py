@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-
-pytest.importorskip("pycocotools")
 from pycocotools import mask as coco_mask
 
 from primum.metrics.best_overlap import BestOverlap, best_overlaps

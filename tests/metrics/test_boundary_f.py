@@ -2,8 +2,6 @@
 
 import numpy as np
 import pytest
-
-pytest.importorskip("skimage")
 import torch
 from scipy.optimize import linear_sum_assignment
 

@@ -43,7 +43,10 @@ def register(kinds: Any) -> None:
     )
     parser.add_argument("--size", type=int, default=640, help="pixels of the longer side")
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
-    parser.add_argument("--limit", type=int, help="pictures of each split, evenly spread")
+    parser.add_argument("--limit", type=int, help="pictures of test, evenly spread")
+    parser.add_argument(
+        "--train-limit", type=int, default=60, help="pictures of train that choices are made on"
+    )
     parser.add_argument("-o", "--output", default="outputs/bsds", metavar="FOLDER")
     parser.set_defaults(run=run)
 
@@ -124,8 +127,9 @@ def evaluated(peer: Any, split: str, arguments: argparse.Namespace) -> Rows:
     from primum.benchmarks.run import run_benchmark
 
     benchmark = BoundariesBsds(
-        arguments.data, split=split, boundaries=False, budgets=BUDGETS, limit=arguments.limit
-    )
+        arguments.data, split=split, boundaries=False, budgets=BUDGETS,
+        limit=arguments.limit if split == "test" else arguments.train_limit,
+    )  # fmt: skip
     found = run_benchmark(
         benchmark, resolve_candidate(method=peer), output=arguments.output, level="summary",
         quiet=True,

@@ -51,6 +51,18 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     _trust(verb)
     verb.set_defaults(run=_check_served)
 
+    verb = verbs.add_parser(
+        "convert",
+        help="pickled weights (.pth, .pkl) as safetensors; nothing in them is run",
+        epilog="primum checkpoints convert dino_vitbase8_pretrain.pth -o dino_b8.safetensors; "
+        "primum checkpoints convert cutler_cascade_final.pth --as cutler -o models/cutler",
+    )
+    verb.add_argument("file", metavar="FILE", help=".pth, .pt, .bin, .ckpt or detectron2's .pkl")
+    verb.add_argument("-o", "--output", required=True, help="a .safetensors file, or with --as DIR")
+    verb.add_argument("--as", dest="kind", choices=("unsam", "cutler"), help="a model we know")
+    verb.add_argument("--part", help="which weights, where a file holds teacher and student")
+    verb.set_defaults(run=_convert)
+
     verb = verbs.add_parser("tiny", help="a small random model, for tests and dry runs")
     verb.add_argument("output", metavar="DIRECTORY")
     verb.add_argument("--architecture", default="qwen3", choices=("qwen3", "llama", "gemma3"))
@@ -176,6 +188,22 @@ def _check_served(arguments: argparse.Namespace) -> int:
     said = "is" if verdict.same else "is not shown to be"
     console.print(f"{verdict.url} ({verdict.model}) {said} {golden.model}", highlight=False)
     return 0 if verdict.same else 1
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    from primum.checkpoints.convert import convert, convert_known
+
+    if arguments.kind:
+        folder, found = convert_known(
+            arguments.file, arguments.output, arguments.kind, arguments.part
+        )
+        print(f"{folder}: {found}")
+        return 0
+    state = convert(arguments.file, arguments.output, arguments.part)
+    keys = list(state)
+    print(f"{arguments.output}: {len(keys)} tensors, {sum(t.numel() for t in state.values()):,} "
+          f"values; {keys[0]} ... {keys[-1]}")  # fmt: skip
+    return 0
 
 
 def _tiny(arguments: argparse.Namespace) -> int:

@@ -17,12 +17,12 @@ class Felzenszwalb(Peer):
         scales: Preferences for larger regions, from fine to coarse. On intensities within 0..1,
             as scikit-image has them.
         sigma: Blur before, in pixels.
-        smallest: Pixels a region needs; None: a share of the scale, as large as the picture.
+        smallest: Pixels a region needs.
     """
 
     def __init__(
         self,
-        scales: Sequence[float] = tuple(float(x) for x in np.geomspace(10, 3000, 20).round()),
+        scales: Sequence[float] = tuple(float(x) for x in np.geomspace(60, 2500, 12).round()),
         sigma: float = 0.8,
         smallest: int = 20,
     ) -> None:

@@ -69,6 +69,11 @@ class FeaturePeer(Peer):
 
     backbone: Backbone
 
+    @property
+    def network(self) -> Backbone:
+        """What a trainer places on its device."""
+        return self.backbone
+
     @abstractmethod
     def group(self, features: np.ndarray) -> np.ndarray:
         """(scales, rows, columns) labels of a (rows, columns, channels) grid of unit features."""

@@ -20,7 +20,7 @@ class Slic(Peer):
 
     def __init__(
         self,
-        counts: Sequence[int] = (400, 200, 100, 70, 50, 35, 25, 18, 12, 10, 8, 6, 5, 4, 3, 2),
+        counts: Sequence[int] = (200, 100, 60, 40, 28, 20, 14, 10, 7, 5, 3, 2),
         compactness: float = 10.0,
     ) -> None:
         self.counts, self.compactness = tuple(counts), compactness
