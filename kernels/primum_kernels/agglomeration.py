@@ -141,8 +141,20 @@ def unit(rows: Tensor) -> Tensor:
     return rows / rows.norm(dim=-1, keepdim=True).clamp(min=1e-12)
 
 
+def refuse_what_is_not_finite(features: Tensor) -> None:
+    """Raise a ValueError that names the first token with NaN or infinity, if there is one."""
+    finite = features.isfinite().all(-1)
+    if not finite.all():
+        image, row, column = (~finite).nonzero()[0].tolist()
+        raise ValueError(
+            f"features hold {int((~finite).sum())} tokens with NaN or infinity, the first in "
+            f"image {image} at row {row}, column {column}"
+        )
+
+
 def reference(features: Tensor, options: Options) -> Agglomeration:
     """Define the operation: explicit affinity, dense masks, float64. Small grids only."""
+    refuse_what_is_not_finite(features)
     height, width = features.shape[1:3]
     images = [_reference_image(image.double(), options) for image in features.cpu()]
     return assemble(images, height, width, features.device)
@@ -371,14 +383,6 @@ def agglomerate(
     if not features.is_floating_point():
         raise TypeError(f"features must be floating point, got {features.dtype}")
     features = features.detach()
-    if not features.is_cuda:
-        finite = features.isfinite().all(-1)
-        if not finite.all():
-            image, row, column = (~finite).nonzero()[0].tolist()
-            raise ValueError(
-                f"features hold {int((~finite).sum())} tokens with NaN or infinity, the first in "
-                f"image {image} at row {row}, column {column}"
-            )
     if backend == "reference":
         return reference(features, options)
     from primum_kernels.agglomeration_host import host

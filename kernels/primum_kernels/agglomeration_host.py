@@ -29,6 +29,7 @@ from primum_kernels.agglomeration import (
     Options,
     assemble,
     grid_edges,
+    refuse_what_is_not_finite,
     tie_hash,
     voting_tokens,
 )
@@ -92,8 +93,9 @@ class Supernodes:
             self.voter = token[voting_tokens(height, width, options.voters)]
         self.root = np.arange(len(token))
         self.area = np.ones(len(token), np.int64)
-        self.total = token  # sums of tokens; copied before it is first written
-        self.feature = token  # likewise
+        # rows never written stay untouched memory: a single token is its own sum and feature
+        self.total, self.feature = torch.empty_like(token), torch.empty_like(token)
+        self.pooled = np.zeros(len(token), bool)
         self.stale = np.zeros(len(token), bool)  # features that wait to be pooled
         self.moment, self.centre = Tensor(), Tensor()  # of the voters, made when first needed
 
@@ -124,14 +126,33 @@ class Supernodes:
         first, second = self.unscored
         if len(first):
             self.freshen(np.concatenate([first, second]))
-            one, other = self.feature[at(first)], self.feature[at(second)]
-            alike = torch.linalg.vecdot(one, other).numpy()
+            alike = np.empty(len(first), np.float32)
+            for begin in range(0, len(first), CHUNK):
+                chunk = slice(begin, begin + CHUNK)
+                one, other = self.features(first[chunk]), self.features(second[chunk])
+                alike[chunk] = torch.linalg.vecdot(one, other)
             self.pairs = joined(self.pairs, self.bounded(first, second, alike))
             self.unscored = first[:0], second[:0]
 
+    def features(self, rows: Array) -> Tensor:
+        """Unit features, (rows, channels)."""
+        return self.stored(self.feature, self.pooled[rows], rows)
+
+    def sums(self, rows: Array) -> Tensor:
+        """Sum of each supernode's tokens, (rows, channels)."""
+        return self.stored(self.total, self.area[rows] > 1, rows)
+
     def means(self, rows: Array) -> Tensor:
         """Mean token of each supernode, (rows, channels)."""
-        return self.total[at(rows)] / at(self.area[rows])[:, None]
+        return self.sums(rows) / at(self.area[rows])[:, None]
+
+    def stored(self, values: Tensor, written: Array, rows: Array) -> Tensor:
+        if written.all():
+            return values.index_select(0, at(rows))
+        found = self.token.index_select(0, at(rows))
+        if written.any():
+            found[at(written)] = values[at(rows[written])]
+        return found
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean over voters of f f^T and of f."""
@@ -220,15 +241,15 @@ class Supernodes:
         members = members[np.argsort(root[members], kind="stable")]
         heads, start = np.unique(root[members], return_index=True)
         if len(heads):
-            total = gathered(self.total, members, start)
+            total = self.gathered(self.total, self.area[members] > 1, members, start)
             if self.options.pooling == "mean":
-                self.write(heads, gathered(self.feature, members, start))
-            self.total = self.total.clone() if self.total is self.token else self.total
+                pooled = self.pooled[members]
+                self.write(heads, self.gathered(self.feature, pooled, members, start))
             self.total[at(heads)] = total
             self.area[heads] = np.add.reduceat(self.area[members], start)
         self.root = root
         changed = grown
-        if self.options.pooling == "vote" and self.feature is self.token:
+        if self.options.pooling == "vote" and not self.pooled.any():
             changed = root == np.arange(len(root))  # the first vote replaces every token's feature
         if self.options.pooling != "mean":
             self.stale |= changed
@@ -242,9 +263,18 @@ class Supernodes:
         code = np.unique(low * len(root) + high)
         self.unscored = code // len(root), code % len(root)
 
+    def gathered(self, values: Tensor, written: Array, members: Array, start: Array) -> Tensor:
+        """Sum over each run of members of their value, or of their token where none is written."""
+        parts = []
+        for source, mine in ((self.token, ~written), (values, written)):
+            if mine.any():
+                runs = np.add.reduceat(mine, start, dtype=np.int64)
+                parts.append(combined(source, members[mine], runs))
+        return parts[0] if len(parts) == 1 else parts[0].add_(parts[1])
+
     def write(self, rows: Array, feature: Tensor) -> None:
         """Store features, made unit length."""
-        self.feature = self.feature.clone() if self.feature is self.token else self.feature
+        self.pooled[rows] = True
         self.feature[at(rows)] = functional.normalize(feature, dim=1, eps=1e-12)
 
     def freshen(self, rows: Array) -> None:
@@ -256,7 +286,7 @@ class Supernodes:
         if not len(rows):
             return
         if self.options.pooling == "sum":
-            self.write(rows, self.total[at(rows)])
+            self.write(rows, self.sums(rows))
         elif self.options.vote_scope == "region":
             self.write(rows, self.vote_inside(rows))
         else:
@@ -280,7 +310,7 @@ class Supernodes:
         if self.options.vote_norm == "sum":
             logit *= size.repeat(size)
         weight = np.exp(logit - np.maximum.reduceat(logit, start).repeat(size))
-        return gathered(self.token, tokens, start, weight)
+        return combined(self.token, tokens, size, weight)
 
     # ---------------------------------------------------------------------------- results
 
@@ -297,7 +327,7 @@ class Supernodes:
         order = np.argsort(-self.area[alive], kind="stable")[: self.options.max_semantic]
         rows = np.sort(alive[order])
         self.freshen(rows)
-        feature = self.feature[at(rows)]
+        feature = self.features(rows)
         parts = []
         for begin in range(0, len(rows), CHUNK):
             alike = (feature[begin : begin + CHUNK] @ feature.T).numpy()
@@ -317,14 +347,13 @@ def at(rows: Array) -> Tensor:
     return torch.from_numpy(rows)
 
 
-def gathered(values: Tensor, members: Array, start: Array, weight: Array | None = None) -> Tensor:
-    """Weighted sums of consecutive runs of members' rows, (runs, channels)."""
+def combined(values: Tensor, rows: Array, runs: Array, weight: Array | None = None) -> Tensor:
+    """Weighted sums of values[rows] over consecutive runs of these lengths, (runs, channels)."""
     from scipy.sparse import csr_array
 
-    weight = np.ones(len(members), np.float32) if weight is None else weight
-    bounds = np.append(start, len(members))
-    matrix = csr_array((weight, members, bounds), (len(start), len(values)))
-    return at(matrix @ values.numpy())
+    weight = np.ones(len(rows), np.float32) if weight is None else weight
+    layout = (weight, rows, np.append(0, np.cumsum(runs)))
+    return at(csr_array(layout, (len(runs), len(values))) @ values.numpy())
 
 
 def ranked(root: Array) -> Array:
@@ -353,7 +382,7 @@ def pool(token: Tensor, height: int, width: int, options: Options) -> Image:
         before, left_out = nodes.area[nodes.root], left_out + more
         nodes.freshen(rows)
         chosen.append(at(rows))
-        feature.append(nodes.feature[at(rows)])
+        feature.append(nodes.features(rows))
         cohesion.append(nodes.means(rows).norm(dim=1))
         if options.semantic:
             root, more = nodes.semantic(threshold)
@@ -365,11 +394,23 @@ def pool(token: Tensor, height: int, width: int, options: Options) -> Image:
     )  # fmt: skip
 
 
+def normalised(image: Tensor, batch: Tensor) -> Tensor:
+    """Unit tokens (tokens, channels) in float32, checked on the way."""
+    token = image.cpu().float().flatten(0, 1)
+    length = torch.linalg.vector_norm(token, dim=1, keepdim=True)
+    if not length.isfinite().all():
+        refuse_what_is_not_finite(batch)
+        token = token / token.abs().amax()  # merely too large to be squared
+        length = torch.linalg.vector_norm(token, dim=1, keepdim=True)
+    length.clamp_(min=1e-12)
+    mine = token.data_ptr() != image.data_ptr()
+    return token.div_(length) if mine else token / length
+
+
 def host(features: Tensor, options: Options) -> Agglomeration:
     """Run on the CPU, image by image; the result returns to the features' device."""
     _, height, width, _ = features.shape
     images = []
     for image in features:
-        token = functional.normalize(image.cpu().float().flatten(0, 1), dim=1, eps=1e-12)
-        images.append(pool(token, height, width, options))
+        images.append(pool(normalised(image, features), height, width, options))
     return assemble(images, height, width, features.device)

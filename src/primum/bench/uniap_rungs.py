@@ -1,8 +1,8 @@
 """What UniAP's speed is held against: four ways to group the same features, each written with care.
 
 `dense` is how the authors' release goes about it, `scipy` the formulas as they read on a label map;
-both give UniAP's labels. `greedy` merges one pair at a time (UnSAM, HASSOD) and `maskcut` solves the
-normalised cut three times (TokenCut, CutLER); they are other methods for the same end.
+both give UniAP's labels. `greedy` merges one pair at a time (UnSAM, HASSOD), `maskcut` solves the
+normalised cut three times (TokenCut, CutLER): other methods for the same end.
 """
 
 import heapq
