@@ -113,12 +113,13 @@ def test_the_kl_pulls_back_to_the_reference(source: Source) -> None:
     base = source.model()
     start = torch.cat([one.detach().flatten() for one in base.parameters()])
     moved = []
-    for beta in (0.0, 5.0):
-        module = tuned(source, beta=beta, reference="copy", warmup=0.0)
-        trainer(max_epochs=6).fit(module, datamodule=PromptData(source, asked))
+    gently = partial(torch.optim.SGD, lr=0.1)
+    for beta in (0.0, 1.0):
+        module = tuned(source, optimizer=gently, beta=beta, reference="copy", warmup=0.0)
+        trainer(max_epochs=20).fit(module, datamodule=PromptData(source, asked))
         now = torch.cat([one.detach().flatten() for one in module.model.parameters()])
         moved.append(float((now - start).norm()))
-    assert moved[1] < 0.7 * moved[0]
+    assert 0 < moved[1] < 0.8 * moved[0], moved
 
 
 def test_an_adapter_switched_off_is_the_reference(source: Source) -> None:

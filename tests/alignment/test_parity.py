@@ -55,28 +55,22 @@ def agree(one: Learned, other: Learned, tolerance: float = 1e-4) -> None:
         )  # fmt: skip
 
 
-def test_every_stage_learns_supervised_and_by_preference_as_one_process(
+def test_shards_learn_supervised_and_by_preference_as_one_process(
     tmp_path: Path, model: str
 ) -> None:
     """Ten SGD steps, accumulated and clipped; adapters and whole models."""
-    kinds = [
-        {"kind": "sft", "clip": CLIP},
+    kinds: list[dict[str, Any]] = [
+        {"kind": "packed", "clip": CLIP},
+        {"kind": "dpo", "clip": CLIP, "reference": "cached", "rate": 0.05},
         {"kind": "sft", "lora": True, "rate": 1.0},
-        {"kind": "packed"},
-        {"kind": "dpo", "clip": CLIP, "reference": "cached"},
-        {"kind": "dpo", "lora": True, "rate": 1.0},
+        {"kind": "dpo", "lora": True, "rate": 0.3},
     ]
     alone = learned(tmp_path / "alone", [{"model": model, **kind} for kind in kinds], 1)
-    for losses, _ in alone[:2] + alone[3:]:
+    for losses, _ in alone[1:]:
         assert len(losses) == 10 and losses[-1] < losses[0]
-    strategies = ["zero2", "zero3"]
-    plans = [
-        {"model": model, "strategy": name, "accumulate": 2, **kind}
-        for name in strategies
-        for kind in kinds
-    ]
-    for number, both in enumerate(learned(tmp_path / "both", plans, 2)):
-        agree(alone[number % len(kinds)], both)
+    plans = [{"model": model, "strategy": "zero3", "accumulate": 2, **kind} for kind in kinds]
+    for one, both in zip(alone, learned(tmp_path / "both", plans, 2), strict=True):
+        agree(one, both)
 
 
 @pytest.mark.slow
@@ -86,10 +80,12 @@ def test_every_stage_of_every_objective(
     tmp_path: Path, model: str, accumulate: int, clip: float | None
 ) -> None:
     kinds: list[dict[str, Any]] = [
-        {"kind": kind, "clip": clip} for kind in ("sft", "packed", "dpo", "kto", "reward")
+        {"kind": kind, "clip": clip, "rate": 0.05}
+        for kind in ("sft", "packed", "dpo", "kto", "reward")
     ]
-    kinds += [{"kind": "dpo", "lora": True, "rate": 1.0, "clip": clip}]
-    kinds += [{"kind": "dpo", "reference": "copy", "clip": clip}]
+    kinds += [{"kind": "sft", "lora": True, "rate": 1.0, "clip": clip}]
+    kinds += [{"kind": "dpo", "lora": True, "rate": 0.3, "clip": clip}]
+    kinds += [{"kind": "dpo", "reference": "copy", "rate": 0.05, "clip": clip}]
     if accumulate > 1:  # an optimizer step of KTO averages its drift by micro-batch
         kinds = [kind for kind in kinds if kind["kind"] != "kto"]
     alone = learned(

@@ -275,9 +275,11 @@ def new_logprobs(model: Any, batch: dict[str, Tensor]) -> Tensor:
     return sequence_logprobs(model, given).tokens
 
 
+@pytest.mark.parametrize("unbiased", [True, False])
 @pytest.mark.parametrize("kind", ["grpo", "dr_grpo", "dapo", "bnpo", "gspo", "cispo"])
-def test_grpo(policy: tuple[Any, dict[str, Any]], kind: grpo.Kind) -> None:
+def test_grpo(policy: tuple[Any, dict[str, Any]], kind: grpo.Kind, unbiased: bool) -> None:
     trainer, batch = policy
+    trainer.args.use_bias_correction_kl = unbiased
     trainer.loss_type = "grpo" if kind == "gspo" else kind
     trainer.importance_sampling_level = "sequence" if kind == "gspo" else "token"
     trainer.epsilon_low, trainer.epsilon_high = (0.2, 5.0 if kind == "cispo" else 0.28)
@@ -289,12 +291,17 @@ def test_grpo(policy: tuple[Any, dict[str, Any]], kind: grpo.Kind) -> None:
     owners = kept.nonzero()[:, 0]
     losses = grpo.token_losses(
         batch["new"], batch["old_per_token_logps"][kept], batch["advantages"], owners, kind,
-        grpo.Clip(0.2, 0.28), batch["ref_per_token_logps"][kept], beta=0.05,
+        grpo.Clip(0.2, 0.28), batch["ref_per_token_logps"][kept], 0.05, unbiased,
     )  # fmt: skip
     lengths = kept.sum(1).tolist()
     weights = grpo.token_weights(kind, lengths, longest=8)
     loss = (losses * weights[owners]).sum() / grpo.step_total(kind, lengths)
-    assert float(loss) == pytest.approx(float(wanted), abs=CLOSE, rel=CLOSE)
+    assert float(loss) == pytest.approx(float(wanted), abs=CLOSE)
+    torch.testing.assert_close(
+        torch.autograd.grad(loss, trainer.model.lm_head.weight, retain_graph=True),
+        torch.autograd.grad(wanted, trainer.model.lm_head.weight),
+        rtol=1e-4, atol=CLOSE,
+    )  # fmt: skip
 
 
 def test_group_advantages(policy: tuple[Any, dict[str, Any]]) -> None:

@@ -61,7 +61,7 @@ def test_the_format_is_one_thought_and_one_answer(text: str, kept: int) -> None:
         ("答案为AC", "AC"),
         ("正确选项:B。", "B"),
         ("Answers: A, C and D", "ACD"),
-        ("(B) because it is safer", ""),
+        ("(B) because it is safer", "B"),
         ("B", "B"),
         ("B. Aspirin", "B"),
         ("**C**", "C"),

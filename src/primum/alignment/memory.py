@@ -170,7 +170,7 @@ def remedies(config: Any, run: Run) -> list[tuple[str, float]]:
     known.append(("data.max_length=HALF", half))
     known.append(("trainer=deepspeed_zero3_offload", replace(run, stage=3, world=8)))
     saved = [(name, now.total - estimate(config, then).total) for name, then in known]
-    return [(name, gib) for name, gib in saved if gib > 0.02 * now.total][:3]
+    return [(name, gib) for name, gib in saved if gib > 0.02 * (now.total - CONTEXT)][:3]
 
 
 class OutOfMemory(Callback):

@@ -97,6 +97,7 @@ def token_losses(
     clip: Clip | None = None,
     reference: Tensor | None = None,
     beta: float = 0.0,
+    unbiased: bool = True,
 ) -> Tensor:
     """The clipped policy loss of each token, plus beta times its KL to the reference.
 
@@ -110,6 +111,8 @@ def token_losses(
             token's gradient; the others clip each token's ratio as PPO does.
         reference: log pi_ref of each token, where beta > 0; the KL is the k3 estimate
             exp(d) - d - 1 with d = log pi_ref - log pi (Schulman, 2020).
+        unbiased: Weigh the KL by the ratio, which makes its gradient unbiased (DeepSeek-V3.2,
+            2025, sec. 3.1).
     """
     clip = clip or Clip()
     change = new - old
@@ -126,7 +129,8 @@ def token_losses(
         if reference is None:
             raise UserError("A KL weight above 0 needs a reference", remedy="module.reference=auto")
         distance = reference - new
-        losses = losses + beta * (distance.exp() - distance - 1)
+        divergence = distance.exp() - distance - 1
+        losses = losses + beta * (divergence * ratio if unbiased else divergence)
     return losses
 
 

@@ -82,7 +82,7 @@ class Overlong:
 
     def score(self, attempts: Sequence[Attempt]) -> list[float | None]:
         start = self.longest - self.margin
-        return [-min(1.0, max(0.0, (one.tokens - start) / self.margin)) for one in attempts]
+        return [max(-1.0, min(0.0, (start - one.tokens) / self.margin)) for one in attempts]
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Repetition:
     name: str = "repetition"
 
     def score(self, attempts: Sequence[Attempt]) -> list[float | None]:
-        return [-self.share(attempt.answer) for attempt in attempts]
+        return [0.0 - self.share(attempt.answer) for attempt in attempts]
 
     def share(self, text: str) -> float:
         """Repeated runs among all."""
