@@ -186,7 +186,7 @@ def make_blocks(luck: Random, recipe: Recipe) -> list[Block]:
     left -= sum(len(block.markdown) for block in blocks)
     most, least = recipe.paragraph, min(24, recipe.characters[0])
     paragraphs = 0
-    while left > 0 or not paragraphs:
+    while left > least or not paragraphs:
         size = min(max(left, least), luck.randint(min(8, most), most))
         blocks.append(make_block("paragraph", luck, size, recipe.strange))
         left -= size

@@ -1,0 +1,266 @@
+"""Pages to train on: made here, harder from stage to stage, or a folder of your own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningDataModule
+from PIL import Image, UnidentifiedImageError
+from torch.utils.data import DataLoader, Dataset
+
+from primum.checkpoints.manifest import plain
+from primum.errors import UserError
+from primum.files import sha256
+from primum.language.batches import IGNORED
+from primum.parsing.docvlm import MERGE, PATCH, DocVlmTiny
+from primum.parsing.pretrained import PretrainedVlm
+from primum.parsing.samples import Encoder, Sample
+from primum.parsing.synthesis import GENERATOR
+from primum.parsing.synthesis.page import Recipe, SyntheticPage, make_page
+from primum.training.loading import ResumableLoader
+from primum.training.sampling import Draw, example_generator
+
+HELD_OUT = 1 << 20  # seeds below it are never trained on
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the curriculum.
+
+    Attributes:
+        recipe: What its pages are like.
+        epochs: How long it lasts.
+        pages: Pages in a bundle; large pages need small bundles.
+    """
+
+    recipe: Recipe
+    epochs: int = 1
+    pages: int = 8
+
+
+class PageData(LightningDataModule):
+    """Batches of pages for a parsing module.
+
+    Args:
+        model: Whose processor makes the tensors.
+        batch_size: Items of the data set in a micro-batch.
+        max_length: Tokens of a page at most, visual ones included.
+        prompt: What the model is asked.
+        seed: Of the order.
+        num_workers: Processes that make batches.
+    """
+
+    def __init__(
+        self,
+        model: DocVlmTiny | PretrainedVlm,
+        batch_size: int = 1,
+        max_length: int = 8192,
+        prompt: str = "",
+        seed: int = 0,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        self.model, self.batch_size, self.seed = model, batch_size, seed
+        self.max_length, self.prompt, self.num_workers = max_length, prompt, num_workers
+        self.encoder: Encoder | None = None
+        self.training: Dataset[Any] | None = None
+        self.held_out: list[Sample] = []
+
+    def setup(self, stage: str) -> None:
+        tiny = isinstance(self.model, DocVlmTiny)
+        self.encoder = Encoder(
+            self.model.processor(), self.prompt, self.max_length, PATCH * MERGE if tiny else None
+        )
+
+    def collate(self, items: Sequence[Sequence[Sample]]) -> dict[str, Any]:
+        """A batch of all pages of some items."""
+        assert self.encoder is not None
+        return self.encoder([sample for item in items for sample in item])
+
+    def train_dataloader(self) -> DataLoader:
+        assert self.training is not None and self.trainer is not None
+        return ResumableLoader(
+            self.training,
+            self.trainer,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            weigh=learned,
+            collate_fn=self.collate,
+            num_workers=self.num_workers,
+        )
+
+    def val_dataloader(self) -> list[DataLoader[Any]] | DataLoader[Any]:
+        if not self.held_out:
+            return []
+        items = [[sample] for sample in self.held_out]
+        return DataLoader(items, batch_size=None, collate_fn=_as_it_is)  # type: ignore[arg-type]
+
+
+class SyntheticData(PageData):
+    """Pages made as they are needed, in stages; a resumed run makes the ones it would have made.
+
+    Args:
+        model: Whose processor makes the tensors.
+        stages: One after the other; the last one goes on.
+        bundles: Bundles in an epoch.
+        earlier: Share of bundles taken from an earlier stage, lest it be forgotten.
+        validation: Held-out pages of the last stage whose error rate is logged.
+        others: As in `PageData`.
+    """
+
+    def __init__(
+        self,
+        model: DocVlmTiny | PretrainedVlm,
+        stages: Sequence[Stage],
+        bundles: int = 200,
+        earlier: float = 0.1,
+        validation: int = 16,
+        **others: Any,
+    ) -> None:
+        super().__init__(model, **others)
+        if not stages:
+            raise UserError("A curriculum has at least one stage")
+        self.stages, self.bundles, self.earlier = list(stages), bundles, earlier
+        self.validation = validation
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        self.training = Bundles(self.stages, self.bundles, self.earlier, self.seed)
+        last = self.stages[-1].recipe
+        self.held_out = [synthetic(make_page(seed, last)) for seed in range(self.validation)]
+
+    def fingerprints(self) -> list[dict[str, Any]]:
+        """What the pages follow from."""
+        return [
+            {
+                "name": f"synthetic pages, generator {GENERATOR}",
+                "split": "train",
+                "rows": self.bundles,
+                "sha256": str(plain({"seed": self.seed})),
+            }
+        ]
+
+
+class Bundles(Dataset[list[Sample]]):
+    """Several pages of one stage an item; which stage follows from the epoch."""
+
+    def __init__(
+        self, stages: Sequence[Stage], bundles: int, earlier: float = 0.1, seed: int = 0
+    ) -> None:
+        self.stages, self.bundles, self.earlier, self.seed = stages, bundles, earlier, seed
+
+    def __len__(self) -> int:
+        return self.bundles
+
+    def stage(self, epoch: int) -> int:
+        """Index of the stage an epoch belongs to."""
+        for number, stage in enumerate(self.stages):
+            epoch -= stage.epochs
+            if epoch < 0:
+                return number
+        return len(self.stages) - 1
+
+    def __getitem__(self, index: int) -> list[Sample]:
+        epoch = index.epoch if isinstance(index, Draw) else 0
+        luck = example_generator(self.seed, epoch, int(index))
+        number = self.stage(epoch)
+        if number and float(torch.rand(1, generator=luck)) < self.earlier:
+            number = int(torch.randint(number, (1,), generator=luck))
+        stage = self.stages[number]
+        seeds = torch.randint(HELD_OUT, 1 << 62, (stage.pages,), generator=luck)
+        return [synthetic(make_page(seed, stage.recipe)) for seed in seeds.tolist()]
+
+
+class FolderData(PageData):
+    """Your own pages: pictures with a Markdown file of the same name beside each.
+
+    Args:
+        model: Whose processor makes the tensors.
+        train, validation: Folders, searched below as well.
+        others: As in `PageData`.
+    """
+
+    def __init__(
+        self,
+        model: DocVlmTiny | PretrainedVlm,
+        train: str,
+        validation: str | None = None,
+        **others: Any,
+    ) -> None:
+        super().__init__(model, **others)
+        self.train, self.valid = train, validation
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        self.training = Folder(Path(self.train).expanduser())
+        if self.valid is not None:
+            folder = Folder(Path(self.valid).expanduser())
+            self.held_out = [folder[number][0] for number in range(len(folder))]
+
+    def fingerprints(self) -> list[dict[str, Any]]:
+        """Which pages were trained on."""
+        assert isinstance(self.training, Folder)
+        together = [sha256(file) for file in self.training.files]
+        return [
+            {
+                "name": self.train,
+                "split": "train",
+                "rows": len(together),
+                "sha256": ",".join(together[:3]),
+            }
+        ]
+
+
+class Folder(Dataset[list[Sample]]):
+    """One page an item.
+
+    Raises:
+        UserError: There are no pages, or one has no Markdown.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in PICTURES)
+        if not self.files:
+            raise UserError(
+                "There are no pictures of pages here",
+                file=folder,
+                remedy="put page.png beside page.md",
+            )
+        for file in self.files:
+            if not file.with_suffix(".md").is_file():
+                raise UserError("This page has no Markdown beside it", file=file)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> list[Sample]:
+        file = self.files[int(index)]
+        try:
+            with Image.open(file) as picture:
+                image = picture.convert("RGB")
+        except (UnidentifiedImageError, OSError) as error:
+            raise UserError(f"This picture cannot be read: {error}", file=file) from None
+        text = file.with_suffix(".md").read_text("utf-8").strip()
+        return [Sample(image, text, id=file.name)]
+
+
+def synthetic(page: SyntheticPage) -> Sample:
+    """A made page with the places of its lines."""
+    lines = tuple(
+        (run.text, run.box) for one in page.placed for run in one.runs if not run.latex and run.text
+    )
+    return Sample(page.image, page.markdown, lines, f"synthetic page {page.seed}")
+
+
+def learned(batch: dict[str, Any]) -> float:
+    """Characters or tokens that a batch teaches."""
+    return float((batch["labels"] != IGNORED).sum())
+
+
+def _as_it_is(item: Any) -> Any:
+    return item

@@ -1,0 +1,136 @@
+"""docvlm-tiny: a document model of a few million weights that reads rendered pages.
+
+LightOnOCR in small: Pixtral with patches of 8 px, four of them a visual token (16 x 16 px),
+in front of a Qwen3 decoder that writes characters. Transformers runs it natively.
+"""
+
+from __future__ import annotations
+
+import string
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast, ProcessorMixin
+
+PATCH = 8
+MERGE = 2
+PAD, IMAGE, BREAK, STOP_IMAGE, START, END, UNKNOWN = range(7)
+SPECIAL = ("<pad>", "<image>", "<break>", "<image_end>", "<start>", "<end>", "<unknown>")
+CHARACTERS = "\n" + string.digits + string.ascii_letters + string.punctuation + " "
+TEMPLATE = "{{ '<image>' }}{{ '<start>' }}"
+
+
+@dataclass(frozen=True)
+class DocVlmTiny:
+    """A fresh docvlm-tiny; the defaults have 4.5 million weights.
+
+    Args:
+        encoder, decoder: Layers of each.
+        width: Of both.
+        heads: Of both; `width / heads` is a multiple of 4.
+        context: Visual tokens and characters together, at most.
+        longest: Pixels of a page's longer side; larger pages are made smaller.
+        seed: Of the first weights.
+    """
+
+    encoder: int = 3
+    decoder: int = 4
+    width: int = 192
+    heads: int = 6
+    context: int = 8192
+    longest: int = 1600
+    seed: int = 0
+    name: str = "docvlm-tiny"
+    revision: str | None = None
+
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """One token a character of ASCII; anything else is unknown."""
+        from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+        from transformers import PreTrainedTokenizerFast
+
+        vocabulary = {token: number for number, token in enumerate([*SPECIAL, *CHARACTERS])}
+        inner = Tokenizer(models.WordLevel(vocabulary, unk_token=SPECIAL[UNKNOWN]))
+        inner.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+        inner.decoder = decoders.Fuse()
+        return PreTrainedTokenizerFast(
+            tokenizer_object=inner,
+            pad_token=SPECIAL[PAD],
+            bos_token=SPECIAL[START],
+            eos_token=SPECIAL[END],
+            unk_token=SPECIAL[UNKNOWN],
+            extra_special_tokens={
+                "image_token": SPECIAL[IMAGE],
+                "image_break_token": SPECIAL[BREAK],
+                "image_end_token": SPECIAL[STOP_IMAGE],
+            },
+            model_max_length=self.context,
+            clean_up_tokenization_spaces=False,
+        )
+
+    def processor(self) -> ProcessorMixin:
+        """Pictures and text to tensors."""
+        from transformers import LightOnOcrProcessor, PixtralImageProcessor
+
+        side = PATCH * MERGE
+        images = PixtralImageProcessor(
+            size={"longest_edge": self.longest},
+            patch_size={"height": side, "width": side},
+            image_mean=[0.5] * 3,
+            image_std=[0.5] * 3,
+        )
+        return LightOnOcrProcessor(
+            images,
+            self.tokenizer(),
+            patch_size=PATCH,
+            spatial_merge_size=MERGE,
+            chat_template=TEMPLATE,
+        )
+
+    def model(self) -> PreTrainedModel:
+        """The network with its first weights, which depend on nothing but `seed`."""
+        import torch
+        from transformers import LightOnOcrConfig, LightOnOcrForConditionalGeneration
+
+        side = self.width // self.heads
+        shape: dict[str, Any] = {
+            "hidden_size": self.width,
+            "intermediate_size": 4 * self.width,
+            "num_attention_heads": self.heads,
+            "head_dim": side,
+        }
+        config = LightOnOcrConfig(
+            vision_config={
+                "model_type": "pixtral",
+                "patch_size": PATCH,
+                "image_size": self.longest,
+                "num_hidden_layers": self.encoder,
+                **shape,
+            },
+            text_config={
+                "model_type": "qwen3",
+                "vocab_size": len(SPECIAL) + len(CHARACTERS),
+                "num_hidden_layers": self.decoder,
+                "num_key_value_heads": self.heads,
+                "max_position_embeddings": self.context,
+                "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0},
+                "pad_token_id": PAD,
+                "bos_token_id": START,
+                "eos_token_id": END,
+                **shape,
+            },
+            spatial_merge_size=MERGE,
+            image_token_id=IMAGE,
+            tie_word_embeddings=True,
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            model = LightOnOcrForConditionalGeneration(config)
+        model.generation_config.eos_token_id = END
+        model.generation_config.pad_token_id = PAD
+        model.generation_config.bos_token_id = START
+        return model.eval()
+
+    def fingerprint(self) -> dict[str, str]:
+        """Nothing is read."""
+        return {}

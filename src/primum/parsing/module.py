@@ -1,0 +1,262 @@
+"""Training of a document model: page in, Markdown out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from primum.errors import UserError
+from primum.language.batches import IGNORED
+from primum.language.lora import Lora
+from primum.metrics.character_error_rate import CharacterErrorRate
+from primum.metrics.page_edit_distance import line_edits
+from primum.parsing.batched_vision import encode
+from primum.parsing.docvlm import MERGE, PATCH, DocVlmTiny
+from primum.parsing.line_reader import LineReader
+from primum.parsing.pretrained import PretrainedVlm
+from primum.parsing.samples import Encoder, Sample
+from primum.training.strategies import shards_parameters, whole_here
+
+OptimizerBuilder = Callable[[Iterable[nn.Parameter]], Optimizer]
+NOT_INPUTS = ("labels", "lines", "ids", "answer_from", "loss_scale")
+
+
+class ParsingModule(LightningModule):
+    """A vision-language model that learns to write a page's Markdown, whole or by adapter.
+
+    The loss of an optimizer step is the sum of -log p over its tokens divided by their number over
+    all ranks and accumulated micro-batches; with `reading` that of a line reader on the encoder's
+    patches is added (docvlm-tiny alone).
+
+    Args:
+        model: A fresh docvlm-tiny, or any document model of transformers.
+        optimizer: Builds the optimizer from the trainable parameters.
+        adapter: Train this adapter on a frozen base; None trains every weight.
+        reading: Weight of the line reader's loss; 0 leaves it out.
+        warmup: Share of the steps in which the learning rate rises from zero.
+        final: Learning rate at the end, as a share of its peak; the fall is a cosine.
+        checkpointing: Recompute activations in the backward pass: less memory, a third slower.
+        prompt: What the model is asked.
+        max_new_tokens: Of a page that is read for validation.
+    """
+
+    def __init__(
+        self,
+        model: DocVlmTiny | PretrainedVlm,
+        optimizer: OptimizerBuilder,
+        adapter: Lora | None = None,
+        reading: float = 0.0,
+        warmup: float = 0.02,
+        final: float = 0.05,
+        checkpointing: bool = False,
+        prompt: str = "",
+        max_new_tokens: int = 1024,
+    ) -> None:
+        super().__init__()
+        if reading and not isinstance(model, DocVlmTiny):
+            raise UserError(
+                "The line reader is for docvlm-tiny's encoder", remedy="module.reading=0"
+            )
+        self.source, self.build_optimizer, self.adapter = model, optimizer, adapter
+        self.reading, self.warmup, self.final = reading, warmup, final
+        self.checkpointing, self.max_new_tokens = checkpointing, max_new_tokens
+        self.tiny = isinstance(model, DocVlmTiny)
+        self.encoder = Encoder(
+            model.processor(), prompt, multiple=PATCH * MERGE if self.tiny else None
+        )
+        self.model: Any = None  # a PreTrainedModel, or a PeftModel around one
+        self.reader: LineReader | None = None
+        self.errors = CharacterErrorRate()
+        self.strict_loading = False  # frozen weights are not in our checkpoints
+
+    def configure_model(self) -> None:
+        """Build the model once, sharded where the strategy shards parameters."""
+        if self.model is not None:
+            return
+        sharded = shards_parameters(self._trainer)
+        model: Any = self.source.model()
+        if self.checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": sharded and bool(self.adapter)})
+        if self.adapter is not None:
+            with whole_here():  # PEFT fills new weights in after it has made them
+                model = self.adapter.adapt(model, float32=not sharded)
+            if self.checkpointing:
+                model.enable_input_require_grads()
+        self.model = model.train()
+        if self.reading:
+            vision = model.config.vision_config
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(1)
+                self.reader = LineReader(
+                    vision.hidden_size, model.config.text_config.vocab_size, vision.patch_size
+                )
+
+    # learning
+
+    def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        logits, patches = self.answer_logits(batch)
+        labels = batch["labels"][:, 1:][:, -logits.shape[1] :]
+        known = labels != IGNORED
+        loss = functional.cross_entropy(logits[known].float(), labels[known], reduction="sum")
+        if self.reader is not None and patches is not None and batch["lines"]:
+            read = self.reader.loss(patches, batch["lines"])
+            letters = sum(len(line.ids) for line in batch["lines"])
+            self.log("train/reading", read.detach() / letters, prog_bar=True, batch_size=1)
+            loss = loss + self.reading * read
+        loss = loss * batch["loss_scale"]
+        if not bool(torch.isfinite(loss.detach())):
+            raise UserError(
+                f"The loss of step {self.global_step} is {loss.detach().item()}; the pages are "
+                + ", ".join(batch["ids"]),
+                remedy="lower the learning rate or set trainer.gradient_clip_val=1.0",
+            )
+        return loss
+
+    def answer_logits(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
+        """Logits for all tokens from the first answer's first on, and the encoder's patches.
+
+        Returns:
+            (pages, tokens, vocabulary), and for docvlm-tiny (pages, rows, columns, width).
+        """
+        inputs = {name: value for name, value in batch.items() if name not in NOT_INPUTS}
+        kept = batch["labels"].shape[1] - batch["answer_from"] + 1  # one before, to predict it
+        patches = None
+        if self.tiny and self.adapter is None:
+            from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+            patches, tokens = encode(self.model, inputs.pop("pixel_values"))
+            inputs.pop("image_sizes")
+            seen = BaseModelOutputWithPooling(pooler_output=tuple(tokens))  # type: ignore[arg-type]
+            inputs["mm_encoder_outputs"] = {"image": seen}
+        logits = self.model(**inputs, logits_to_keep=kept, use_cache=False).logits
+        return logits[:, :-1], patches
+
+    def tokens_in(self, batch: Mapping[str, Any]) -> int:
+        """Unpadded tokens for the throughput monitor, visual ones included."""
+        return int(batch["attention_mask"].sum())
+
+    # reading
+
+    def validation_step(self, batch: Sequence[Sample], batch_idx: int) -> None:
+        found = self.read([sample.image for sample in batch])
+        for text, sample in zip(found, batch, strict=True):
+            edits, _ = line_edits([text], [sample.markdown])
+            counts = torch.tensor([[edits], [len(sample.markdown)]], device=self.device)
+            self.errors.update(*counts)
+
+    def on_validation_epoch_end(self) -> None:
+        score = self.errors.compute()
+        self.errors.reset()
+        if score.value is not None:
+            self.log("val/cer", score.value, prog_bar=True)
+
+    def read(self, images: Sequence[Image.Image]) -> list[str]:
+        """The Markdown of some pages, by plain greedy decoding, one page at a time."""
+        training = self.model.training
+        self.model.eval()
+        texts = []
+        with torch.inference_mode():
+            for image in images:
+                inputs = {
+                    name: value.to(self.device) if isinstance(value, Tensor) else value
+                    for name, value in self.encoder.inputs([image]).items()
+                }
+                ids = self.model.generate(
+                    **inputs, max_new_tokens=self.max_new_tokens, do_sample=False
+                )
+                new = ids[0, inputs["input_ids"].shape[1] :]
+                texts.append(self.encoder.tokenizer.decode(new, skip_special_tokens=True).strip())
+        self.model.train(training)
+        return texts
+
+    def answer(self, cases: Sequence[Any], settings: Any) -> list[str]:
+        """The Markdown of benchmark cases, whose pictures lie at `files["image"]`.
+
+        Raises:
+            UserError: A case has no picture.
+        """
+        self.configure_model()
+        images = []
+        for case in cases:
+            file = case.files.get("image")
+            if file is None:
+                raise UserError(
+                    f"The case {case.id} has no picture here",
+                    remedy="put the pages' pictures into benchmark.images",
+                )
+            with Image.open(file) as picture:
+                images.append(picture.convert("RGB"))
+        self.max_new_tokens = settings.max_new_tokens
+        return self.read(images)
+
+    # Lightning's hooks around it
+
+    def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
+        if not isinstance(batch, dict):
+            return batch  # pages to be read
+        return {
+            name: value.to(device) if isinstance(value, Tensor) else value
+            for name, value in batch.items()
+        }
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        trainable = [weight for weight in self.parameters() if weight.requires_grad]
+        optimizer = self.build_optimizer(trainable)
+        steps = int(self.trainer.estimated_stepping_batches)
+        rise = max(1, round(self.warmup * steps))
+
+        def share_of_peak(step: int) -> float:
+            if step < rise:
+                return (step + 1) / rise
+            fallen = min(1.0, (step - rise) / max(1, steps - rise))
+            return self.final + (1 - self.final) * (1 + math.cos(math.pi * fallen)) / 2
+
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": LambdaLR(optimizer, share_of_peak), "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Leave frozen weights out: they are the base model, known by its hashes."""
+        frozen = {name for name, weight in self.named_parameters() if not weight.requires_grad}
+        if "state_dict" in checkpoint:
+            checkpoint["state_dict"] = {
+                name: value
+                for name, value in checkpoint["state_dict"].items()
+                if name not in frozen
+            }
+
+    def save_pretrained(self, directory: Path, state_dict: dict[str, Tensor]) -> None:
+        """Write a plain Hugging Face directory: adapter or weights, processor, tokenizer.
+
+        Args:
+            directory: An existing folder.
+            state_dict: This module's whole state, gathered from all ranks.
+        """
+        weights = {
+            name.removeprefix("model."): value.cpu().contiguous()
+            for name, value in state_dict.items()
+            if name.startswith("model.")
+        }
+        self.model.save_pretrained(directory, state_dict=weights)
+        self.encoder.processor.save_pretrained(directory)
+
+    def manifest_facts(self) -> dict[str, Any]:
+        """What the manifest says of this model beside its weights."""
+        base = {
+            "name": self.source.name,
+            "revision": self.source.revision,
+            "files": self.source.fingerprint(),
+        }
+        return {"base": base, "dtype": str(self.model.dtype).removeprefix("torch.")}

@@ -1,0 +1,208 @@
+"""docvlm-tiny and its training: it sees what transformers sees, learns, resumes and shards."""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from tests.parsing.parity import LINE, TINY, WORD, fit
+from tests.training.ranks import preload, printed, run
+
+from primum.errors import UserError
+from primum.parsing.batched_vision import encode
+from primum.parsing.data import Bundles, Folder, Stage, learned, synthetic
+from primum.parsing.docvlm import IMAGE, DocVlmTiny
+from primum.parsing.line_reader import LineReader, LineTruth
+from primum.parsing.module import ParsingModule
+from primum.parsing.pretrained import PretrainedVlm
+from primum.parsing.regions import Box
+from primum.parsing.samples import Encoder, Sample
+from primum.parsing.synthesis.page import make_page
+from primum.training.sampling import Draw
+
+preload("tests.parsing.parity")
+
+
+@pytest.fixture(scope="module")
+def module() -> ParsingModule:
+    made = ParsingModule(TINY, partial(torch.optim.AdamW, lr=3e-3), reading=1.0)
+    made.configure_model()
+    made.log = lambda *_, **__: None  # type: ignore[method-assign]
+    return made
+
+
+def words(count: int = 3) -> list[Sample]:
+    return [synthetic(make_page(seed, WORD)) for seed in range(count)]
+
+
+def test_the_full_size_is_as_promised() -> None:
+    with torch.device("meta"):
+        model = DocVlmTiny().model()
+    assert 3e6 < sum(weight.numel() for weight in model.parameters()) < 7e6
+
+
+def test_characters_come_back_as_they_were() -> None:
+    tokenizer = TINY.tokenizer()
+    text = "# A-1 (x)\n\n- 50 %  <table><tr><td>b</td></tr></table>\n\n$$\\frac{a}{b}$$"
+    ids = tokenizer(text).input_ids
+    assert len(ids) == len(text) and tokenizer.unk_token_id not in ids
+    assert tokenizer.decode(ids) == text
+
+
+def test_a_batch_is_encoded_as_transformers_encodes_it(module: ParsingModule) -> None:
+    pixels = torch.rand(3, 3, 32, 64)
+    with torch.no_grad():
+        mine = encode(module.model, pixels)[1]
+        sizes = torch.tensor([[32, 64]] * 3)
+        theirs = module.model.get_image_features(pixels, sizes).pooler_output
+        torch.testing.assert_close(torch.stack(mine), torch.stack(theirs), rtol=1e-4, atol=1e-5)
+
+
+def test_the_loss_is_that_of_the_stock_forward(module: ParsingModule) -> None:
+    batch = module.encoder(words())
+    with torch.no_grad():
+        logits, _ = module.answer_logits(batch)
+        names = ("input_ids", "attention_mask", "pixel_values", "image_sizes")
+        whole = module.model(**{name: batch[name] for name in names}).logits
+    known = batch["labels"][:, 1:] != -100
+    expected = whole[:, :-1][known]
+    kept = known[:, -logits.shape[1] :]
+    assert kept.sum() == known.sum() == learned(batch)
+    torch.testing.assert_close(logits[kept], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_labels_are_the_answer_and_its_end() -> None:
+    encoder = Encoder(TINY.processor(), multiple=16)
+    samples = words()
+    batch = encoder(samples)
+    for row, sample in zip(batch["labels"], samples, strict=True):
+        text = encoder.tokenizer.decode(row[row != -100])
+        assert text == sample.markdown + "<end>"
+    visual = (batch["input_ids"] == IMAGE).sum(1)
+    height, width = batch["pixel_values"].shape[-2:]
+    assert (visual == height * width // 256).all()
+
+
+@pytest.mark.parametrize("text", ["caffè", "日本"])
+def test_what_cannot_be_spelt_is_named(text: str) -> None:
+    encoder = Encoder(TINY.processor(), multiple=16)
+    with pytest.raises(UserError, match="page 7"):
+        encoder([Sample(Image.new("RGB", (32, 32)), text, id="page 7")])
+
+
+def test_a_line_is_read_from_its_own_patches_alone() -> None:
+    torch.manual_seed(0)
+    reader = LineReader(8, 20, patch=8)
+    features = torch.randn(2, 6, 10, 8)
+    line = LineTruth(1, Box(8, 16, 40, 30), (3, 4))
+    found, steps = reader(features, [line])
+    assert found.shape == (8, 1, 20) and steps.tolist() == [8]
+    elsewhere = features.clone()
+    elsewhere[0] += 1
+    elsewhere[1, :2] += 1
+    elsewhere[1, 4:] += 1
+    elsewhere[1, :, 5:] += 1
+    torch.testing.assert_close(reader(elsewhere, [line])[0], found)
+    assert reader.loss(features, [line, LineTruth(0, Box(0, 0, 4, 8), (1,) * 9)]).isfinite()
+
+
+def test_training_reads_words_it_was_shown(module: ParsingModule) -> None:
+    batch = module.encoder(words(2)) | {"loss_scale": 0.05}
+    optimizer = torch.optim.AdamW(module.parameters(), 3e-3)
+    losses = []
+    for _ in range(60):
+        loss = module.training_step(batch, 0)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] / 3
+
+
+def test_stages_follow_the_epoch_and_bundles_the_draw() -> None:
+    stages = [Stage(WORD, epochs=2, pages=3), Stage(LINE, epochs=1, pages=2)]
+    bundles = Bundles(stages, 5, earlier=0.0)
+    assert [bundles.stage(epoch) for epoch in range(5)] == [0, 0, 1, 1, 1]
+    assert [len(bundles[Draw(0, epoch)]) for epoch in (0, 2)] == [3, 2]
+    first, again, other = (bundles[Draw(1, epoch)] for epoch in (0, 0, 1))
+    assert [one.markdown for one in first] == [one.markdown for one in again]
+    assert [one.markdown for one in first] != [one.markdown for one in other]
+
+
+def test_it_is_saved_as_a_plain_directory_and_trained_on(
+    module: ParsingModule, tmp_path: Path
+) -> None:
+    module.save_pretrained(tmp_path, module.state_dict())
+    loaded = ParsingModule(PretrainedVlm(str(tmp_path), dtype="float32"), torch.optim.AdamW)
+    loaded.configure_model()
+    page = make_page(0, WORD)
+    for one in (module, loaded):
+        one.max_new_tokens = 12
+    assert loaded.read([page.image]) == module.read([page.image])
+    batch = loaded.encoder([synthetic(page)])
+    logits, patches = loaded.answer_logits(batch)
+    assert patches is None and logits.shape[1] >= learned(batch)
+    with pytest.raises(UserError, match="line reader"):
+        ParsingModule(PretrainedVlm(str(tmp_path)), torch.optim.AdamW, reading=1.0)
+
+
+def test_a_lora_adapter_trains_alone(module: ParsingModule, tmp_path: Path) -> None:
+    from primum.language.lora import Lora
+
+    (tmp_path / "base").mkdir()
+    module.save_pretrained(tmp_path / "base", module.state_dict())
+    source = PretrainedVlm(str(tmp_path / "base"), dtype="float32")
+    adapted = ParsingModule(source, torch.optim.AdamW, adapter=Lora(rank=2))
+    adapted.configure_model()
+    batch = adapted.encoder(words(1)) | {"loss_scale": 1.0}
+    adapted.training_step(batch, 0).backward()
+    trained = {name for name, weight in adapted.named_parameters() if weight.grad is not None}
+    assert trained and all("lora" in name for name in trained)
+    checkpoint: dict[str, Any] = {"state_dict": adapted.state_dict()}
+    adapted.on_save_checkpoint(checkpoint)
+    assert all("lora" in name for name in checkpoint["state_dict"])
+
+
+def test_folders_of_pages(tmp_path: Path) -> None:
+    page = make_page(1, WORD)
+    page.image.save(tmp_path / "one.png")
+    with pytest.raises(UserError, match="no Markdown"):
+        Folder(tmp_path)
+    (tmp_path / "one.md").write_text(page.markdown)
+    ((sample,),) = ([Folder(tmp_path)[0]],)
+    assert sample.markdown == page.markdown
+    (tmp_path / "one.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"one\.png"):
+        Folder(tmp_path)[0]
+    with pytest.raises(UserError, match="no pictures"):
+        Folder(tmp_path / "empty")
+
+
+def test_a_resumed_run_goes_on_as_if_never_stopped(tmp_path: Path) -> None:
+    common = {"folder": str(tmp_path)}
+    fit(common | {"name": "whole"})
+    middle = str(tmp_path / "middle.ckpt")
+    fit(common | {"name": "first", "max_steps": 5, "save": middle})
+    fit(common | {"name": "second", "resume": middle})
+    whole, first, second = (
+        json.loads((tmp_path / f"{name}.json").read_text()) for name in ("whole", "first", "second")
+    )
+    assert len(whole) == 8 and len(first) == 5
+    assert first + second == whole
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("strategy", ["ddp", "zero2"])
+def test_two_ranks_train_like_one(tmp_path: Path, strategy: str) -> None:
+    fit({"name": "one", "folder": str(tmp_path), "batch_size": 2})
+    plan = {"name": "two", "folder": str(tmp_path), "strategy": strategy, "devices": 2}
+    codes = run(fit, plan | {"batch_size": 1}, ranks=2, folder=tmp_path)
+    assert codes == [0, 0], printed(tmp_path)
+    one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
+    assert [step for step, _ in one] == [step for step, _ in two]
+    for (_, alone), (_, together) in zip(one, two, strict=True):
+        assert together == pytest.approx(alone, rel=1e-4, abs=1e-4)
+    assert one[-1][1] < one[0][1]
