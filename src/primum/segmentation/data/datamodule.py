@@ -24,7 +24,7 @@ class ViewedImages(Dataset):
     An image that cannot be read gives way to the next readable one and is reported once.
     """
 
-    def __init__(self, source: Source, views: Views, seed: int) -> None:
+    def __init__(self, source: Source, views: Callable[..., dict[str, Tensor]], seed: int) -> None:
         self.source, self.views, self.seed = source, views, seed
         self.bad: set[int] = set()
 
@@ -59,7 +59,7 @@ class ImageData(LightningDataModule):
 
     Args:
         train: Gives the source of images when it is needed.
-        views: What is cut out of an image.
+        views: What is cut out of an image: `Views` or `MultiCrop`.
         batch_size: Images in a micro-batch.
         seed: Order and views of epoch e are functions of (seed, e).
         num_workers: Processes that decode and cut.
@@ -68,7 +68,7 @@ class ImageData(LightningDataModule):
     def __init__(
         self,
         train: Callable[[], Source],
-        views: Views | None = None,
+        views: Callable[..., dict[str, Tensor]] | None = None,
         batch_size: int = 16,
         seed: int = 0,
         num_workers: int = 0,

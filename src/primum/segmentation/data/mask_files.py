@@ -16,7 +16,6 @@ from primum.errors import UserError
 from primum.extras import require
 from primum.segmentation.data.datamodule import ImageData, ViewedImages
 from primum.segmentation.data.sources import Files, Source
-from primum.segmentation.data.views import Views
 
 
 class MaskFile:
@@ -97,7 +96,14 @@ class MaskFile:
 class MaskedViews(ViewedImages):
     """Views with the masks of the global one, as (limit, grid, grid) uint8."""
 
-    def __init__(self, source: MaskFile, views: Views, seed: int, limit: int, grid: int) -> None:
+    def __init__(
+        self,
+        source: MaskFile,
+        views: Callable[..., dict[str, Tensor]],
+        seed: int,
+        limit: int,
+        grid: int,
+    ) -> None:
         super().__init__(source, views, seed)
         self.file, self.limit, self.grid = source, limit, grid
 
@@ -124,7 +130,7 @@ class PseudoMaskData(ImageData):
     def __init__(
         self,
         train: Callable[[], MaskFile],
-        views: Views | None = None,
+        views: Callable[..., dict[str, Tensor]] | None = None,
         batch_size: int = 16,
         seed: int = 0,
         num_workers: int = 0,

@@ -131,7 +131,7 @@ class QueryDecoder(nn.Module):
         )
 
     def at_anchors(self, pixels: Tensor) -> Tensor:
-        """What (batch, channels, rows, columns) shows at the anchors: (anchors, batch, channels)."""
+        """(batch, channels, rows, columns) at the anchors: (anchors, batch, channels)."""
         at = (torch.arange(self.anchors, device=pixels.device) + 0.5) / self.anchors * 2 - 1
         points = torch.stack(torch.meshgrid(at, at, indexing="xy"), -1).to(pixels.dtype)
         points = points[None].expand(len(pixels), -1, -1, -1)

@@ -52,10 +52,7 @@ class UniSeg(nn.Module):
 
     def normalised(self, images: Tensor) -> Tensor:
         """(batch, 3, height, width) uint8 to what the ViT expects, in the weights' precision."""
-        dtype = self.decoder.content.dtype
-        mean = torch.tensor(self.mean, device=images.device, dtype=dtype)[:, None, None]
-        std = torch.tensor(self.std, device=images.device, dtype=dtype)[:, None, None]
-        return (images.to(dtype) / 255 - mean) / std
+        return normalised(images, self.mean, self.std, self.decoder.content.dtype)
 
     def forward(self, images: Tensor) -> Prediction:
         """Masks of uint8 images (batch, 3, height, width) whose sides divide by 32."""
@@ -68,3 +65,14 @@ class UniSeg(nn.Module):
     def tokens(self, images: Tensor) -> Tensor:
         """(batch, rows, columns, width) features for UniAP."""
         return self.encoder.tokens(self.normalised(images)).permute(0, 2, 3, 1)
+
+
+def normalised(
+    images: Tensor, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype
+) -> Tensor:
+    """(batch, 3, height, width) uint8 to `dtype`, less `mean` and over `std` a channel."""
+    centre, spread = (
+        torch.tensor(values, device=images.device, dtype=dtype)[:, None, None]
+        for values in (mean, std)
+    )
+    return (images.to(dtype) / 255 - centre) / spread
