@@ -3,8 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
+
+from primum.parsing.surface import Surface
 
 VOCABULARY, IMAGE, VIDEO, START, END_IMAGE = 400, 390, 391, 392, 393
 Target = tuple[Any, dict[str, torch.Tensor]]
@@ -149,3 +152,30 @@ def lively(kind: str, seed: int = 0, dtype: torch.dtype = torch.float64) -> Targ
     model = model.to(dtype).eval()
     page = {k: v.to(dtype) if v.is_floating_point() else v for k, v in page.items()}
     return model, page
+
+
+class TinyTarget:
+    """A random model behind the prompts of a target; its letters are the tokens' numbers."""
+
+    unit = "page"
+
+    def __init__(self, kind: str = "M-RoPE", unit: str = "page") -> None:
+        self.model, self.inputs = lively(kind)
+        self.model.generation_config.eos_token_id = None
+        self.model.generation_config.pad_token_id = 0
+        self.unit, self.surface = unit, Surface(between=" ", furniture=True)
+
+    def page_inputs(self, image) -> dict[str, torch.Tensor]:
+        seed = int(np.asarray(image, dtype=np.int64).sum())
+        pixels = self.inputs["pixel_values"]
+        noise = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(seed))
+        return self.inputs | {"pixel_values": noise.to(pixels.dtype)}
+
+    def region_inputs(self, image, kind) -> dict[str, torch.Tensor]:
+        return self.page_inputs(image)
+
+    def encode(self, text: str) -> list[int]:
+        return [int(word) if word.isdigit() else 3 for word in text.split()]
+
+    def decode(self, tokens) -> str:
+        return " ".join(map(str, tokens))

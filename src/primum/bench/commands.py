@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from primum.bench import bsds, clinical
+from primum.bench import bsds, clinical, parsing
 
 
 def register(commands: Any) -> None:
@@ -56,6 +56,7 @@ def register(commands: Any) -> None:
     uniap.add_argument("--at-least", type=float, default=1.5, help="fail below it, against SciPy")
     uniap.set_defaults(run=run_uniap)
     clinical.register(kinds)
+    parsing.register(kinds)
     bsds.register(kinds)
 
 

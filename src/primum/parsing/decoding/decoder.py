@@ -1,0 +1,273 @@
+"""Pages to text in one of five modes: which prompts are run, and who drafts for whom."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from primum.errors import UserError
+from primum.parsing.decoding.cost import measure
+from primum.parsing.decoding.loop import Row, decode, row
+from primum.parsing.decoding.prefill import Prefilled, prefill
+from primum.parsing.decoding.steps import can_take_trees
+from primum.parsing.decoding.target import Target
+from primum.parsing.decoding.verify import Verification, verify
+from primum.parsing.regions import FURNITURE, Box, Region
+from primum.parsing.speculation.budget import Budget, MeasuredBudget
+from primum.parsing.speculation.draft import Draft
+from primum.parsing.speculation.proposer import Proposer
+from primum.parsing.speculation.speculator import Speculator
+from primum.parsing.speculation.trace import Trace
+
+Mode = Literal["plain", "page", "hierarchical", "region", "auto"]
+MARGIN = 5  # pixels around a crop
+EXPLORE = 50  # pages between two looks at the modes that seemed slower
+
+
+@dataclass
+class Page:
+    """One page to read.
+
+    Args:
+        image: PIL, RGB.
+        regions: What drafters found, in reading order.
+        texts: Further drafts as plain text, for instance a PDF's text layer.
+    """
+
+    image: Any
+    regions: Sequence[Region] = ()
+    texts: Sequence[str] = ()
+
+
+@dataclass
+class Decoded:
+    """What came of a page.
+
+    Args:
+        tokens: The output, the end token included.
+        text: The output as text; in region mode the regions' texts put together.
+        mode: The mode that was run.
+        lossy: Why the output may differ from plain decoding; empty where it cannot.
+        finished: Whether the model ended by itself rather than at the cap.
+        trace: The page's steps; in region mode those of all regions.
+        seconds: Wall clock by part: `prefill`, `decode`, `verify`.
+        verification: The teacher-forced check, where it was asked for.
+    """
+
+    tokens: list[int]
+    text: str
+    mode: Mode
+    lossy: str
+    finished: bool
+    trace: Trace
+    seconds: dict[str, float] = field(default_factory=dict)
+    verification: Verification | None = None
+
+
+class Decoder:
+    """Decodes pages with drafts.
+
+    Args:
+        mode: `plain` uses no drafts. `page`: regions and texts draft, the page prompt decides
+            every token. `hierarchical`: regions are decoded on their crops first, all at once, and
+            draft for the page. `region`: the crops' outputs are the result; lossless only for
+            targets whose unit is the region. `auto`: whichever was fastest so far.
+        proposers: Each makes a proposer; `encode` and `decode` are given where they are asked for.
+        budget: Makes a budget; None measures what a wider forward costs here and decides by that.
+        depth: Longest draft.
+        max_new_tokens: Cap of a page and of a region.
+        batch: Sequences decoded at once.
+        tolerance: 1 is strict; see `Rules`.
+        verify: Check every page by one teacher-forced pass.
+    """
+
+    def __init__(
+        self,
+        mode: Mode = "page",
+        proposers: Sequence[Callable[..., Proposer]] = (),
+        budget: Callable[[], Budget] | None = None,
+        depth: int = 48,
+        max_new_tokens: int = 8192,
+        batch: int = 8,
+        tolerance: float = 1.0,
+        verify: bool = False,
+    ) -> None:
+        if not 0 < tolerance <= 1:
+            raise UserError(f"tolerance must lie in (0, 1], not {tolerance}", remedy="1 is strict")
+        self.mode, self.proposers, self.budget, self.depth = mode, list(proposers), budget, depth
+        self.max_new_tokens, self.batch = max_new_tokens, batch
+        self.tolerance, self.verify = tolerance, verify
+        self.costs: dict[int, float] | None = None
+        self.pace: dict[Mode, list[float]] = {}  # seconds and tokens by mode, for `auto`
+        self._speculators: list[Speculator] = []
+        self._pages = 0
+
+    def __call__(self, target: Target, pages: Sequence[Page]) -> list[Decoded]:
+        """Read pages, `batch` at once; their outputs are in the order of the pages."""
+        result: list[Decoded] = []
+        for begin in range(0, len(pages), self.batch):
+            result += self._together(target, pages[begin : begin + self.batch])
+        return result
+
+    def _together(self, target: Target, pages: Sequence[Page]) -> list[Decoded]:
+        mode = self._choose(target, pages)
+        began = time.perf_counter()
+        if mode == "region":
+            found = [self._by_regions(target, page) for page in pages]
+        else:
+            found = self._whole(target, pages, mode)
+        pace = self.pace.setdefault(mode, [0.0, 0.0])
+        pace[0] += time.perf_counter() - began
+        pace[1] += sum(len(one.tokens) for one in found)
+        self._pages += len(pages)
+        return found
+
+    def _choose(self, target: Target, pages: Sequence[Page]) -> Mode:
+        if self.mode != "auto":
+            return self.mode
+        if target.unit == "region":
+            return "region"
+        modes: list[Mode] = ["plain", "page"]
+        if any(len(_crops(page)) > 1 for page in pages):
+            modes.append("hierarchical")
+        for mode in modes:
+            if mode not in self.pace:
+                return mode
+        if self._pages % EXPLORE < self.batch:
+            return modes[self._pages // EXPLORE % len(modes)]
+        return min(modes, key=lambda mode: self.pace[mode][0] / max(1.0, self.pace[mode][1]))
+
+    def _whole(self, target: Target, pages: Sequence[Page], mode: Mode) -> list[Decoded]:
+        """The page prompt decides every token."""
+        drafts = [self._drafts(target, page) for page in pages]
+        if mode == "hierarchical":
+            for page, made in zip(pages, drafts, strict=True):
+                texts = [one.text for one in self._regions(target, _crops(page), page.image)]
+                made.insert(0, Draft.of(texts, target.encode, target.surface.between))
+        began = time.perf_counter()
+        inputs = [target.page_inputs(page.image) for page in pages]
+        sequences = [self._prefill(target, one) for one in inputs]
+        ready = time.perf_counter()
+        rows = self._run(target, sequences, drafts if mode != "plain" else None)
+        done = time.perf_counter()
+        share = len(pages)
+        result = []
+        for one, prompt in zip(rows, inputs, strict=True):
+            seconds = {"prefill": (ready - began) / share, "decode": (done - ready) / share}
+            made = self._decoded(target, one, mode, seconds)
+            if self.verify:
+                started = time.perf_counter()
+                made.verification = verify(target.model, self._prefill(target, prompt), made.tokens)
+                seconds["verify"] = time.perf_counter() - started
+            result.append(made)
+        return result
+
+    def _by_regions(self, target: Target, page: Page) -> Decoded:
+        """Crops decoded on their own, put together in reading order."""
+        regions = _crops(page) or [Region(Box(0, 0, *page.image.size), "text")]
+        began = time.perf_counter()
+        parts = self._regions(target, regions, page.image)
+        names = parts[0].trace.names
+        return Decoded(
+            tokens=[token for part in parts for token in part.tokens],
+            text=target.surface.between.join(part.text for part in parts if part.text),
+            mode="region",
+            lossy=self._loss("region", target),
+            finished=all(part.finished for part in parts),
+            trace=Trace(names, [step for part in parts for step in part.trace.steps]),
+            seconds={"decode": time.perf_counter() - began},
+        )
+
+    def _regions(self, target: Target, regions: Sequence[Region], image: Any) -> list[Decoded]:
+        """Decode crops, those of like length together, in the order of the regions."""
+        order = sorted(range(len(regions)), key=lambda i: len(regions[i].text))
+        result: dict[int, Decoded] = {}
+        for begin in range(0, len(order), self.batch):
+            group = order[begin : begin + self.batch]
+            inputs = [
+                target.region_inputs(crop(image, regions[i].box), regions[i].kind) for i in group
+            ]
+            sequences = [self._prefill(target, one) for one in inputs]
+            drafts = [
+                [Draft.of([target.surface.write(regions[i]) or regions[i].text], target.encode)]
+                for i in group
+            ]
+            for i, one in zip(group, self._run(target, sequences, drafts), strict=True):
+                result[i] = self._decoded(target, one, "region", {})
+        return [result[i] for i in range(len(regions))]
+
+    def _prefill(self, target: Target, inputs: Mapping[str, Any]) -> Prefilled:
+        return prefill(target.model, dict(inputs), max_new_tokens=self.max_new_tokens)
+
+    def _run(
+        self, target: Target, sequences: Sequence[Prefilled], drafts: Sequence[list[Draft]] | None
+    ) -> list[Row]:
+        """Decode together where the model takes trees, else one after another."""
+        rows = []
+        for number, sequence in enumerate(sequences):
+            speculator = None
+            if drafts is not None:
+                speculator = self._speculator(target, number, sequence)
+                speculator.start(drafts[number])
+            rows.append(row(sequence, speculator, self.tolerance))
+        if all(can_take_trees(target.model, sequence) for sequence in sequences):
+            decode(target.model, sequences, rows)
+        else:
+            for sequence, one in zip(sequences, rows, strict=True):
+                decode(target.model, [sequence], [one])
+        return rows
+
+    def _speculator(self, target: Target, number: int, sequence: Prefilled) -> Speculator:
+        while len(self._speculators) <= number:
+            made = [_made(proposer, target) for proposer in self.proposers]
+            self._speculators.append(Speculator(made, self._budget(target, sequence), self.depth))
+        return self._speculators[number]
+
+    def _budget(self, target: Target, sequence: Prefilled) -> Budget:
+        if self.budget is not None:
+            return self.budget()
+        if self.costs is None:
+            self.costs = measure(target.model, sequence)
+        return MeasuredBudget(self.costs)
+
+    def _drafts(self, target: Target, page: Page) -> list[Draft]:
+        between, encode = target.surface.between, target.encode
+        pieces = [target.surface.write(region) for region in page.regions]
+        drafts = [Draft.of([text], encode, between) for text in page.texts if text]
+        return [*drafts, *([Draft.of(pieces, encode, between)] if any(pieces) else [])]
+
+    def _decoded(self, target: Target, one: Row, mode: Mode, seconds: dict[str, float]) -> Decoded:
+        output = one.rules.output
+        finished = bool(output) and output[-1] in one.rules.ends
+        text = target.decode(output)
+        return Decoded(output, text, mode, self._loss(mode, target), finished, one.trace, seconds)
+
+    def _loss(self, mode: Mode, target: Target) -> str:
+        reasons = []
+        if self.tolerance < 1:
+            reasons.append(f"tolerance {self.tolerance:g}")
+        if mode == "region" and target.unit == "page":
+            reasons.append("crops instead of the page prompt")
+        return ", ".join(reasons)
+
+
+def crop(image: Any, box: Box) -> Any:
+    """A region of a page with a small margin, cut to the page and never empty."""
+    wide = Box(box.left - MARGIN, box.top - MARGIN, box.right + MARGIN, box.bottom + MARGIN)
+    left, top, right, bottom = map(int, wide.inside(Box(0, 0, *image.size)))
+    left, top = min(left, image.width - 1), min(top, image.height - 1)
+    return image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
+
+
+def _crops(page: Page) -> list[Region]:
+    return [one for one in page.regions if one.kind != "figure" and one.kind not in FURNITURE]
+
+
+def _made(proposer: Callable[..., Proposer], target: Target) -> Proposer:
+    """Build a proposer, giving it the target's tokenizer where it asks for it."""
+    asked = inspect.signature(proposer).parameters
+    given = {"encode": target.encode, "decode": target.decode}
+    return proposer(**{name: value for name, value in given.items() if name in asked})
