@@ -12,6 +12,8 @@ from primum.parsing.regions import Box, Kind, Line, Region, around
 
 TITLE_SIZE = 1.15  # a heading's letters are at least this much larger than the page's median
 
+BROKEN = "\x02"  # PDFium's mark for a word that goes on in the next line
+
 
 class _Letter(NamedTuple):
     character: str
@@ -76,6 +78,9 @@ class TextLayer:
         for letter in _letters(page, scale):
             if letter.character in "\r\n":
                 rows.append([])
+            elif letter.character == BROKEN:
+                rows[-1].append(letter._replace(character="-"))
+                rows.append([])
             else:
                 rows[-1].append(letter)
         page.close()
@@ -102,8 +107,6 @@ def _letters(page: Any, scale: float) -> list[_Letter]:
     result = []
     for index in range(text.count_chars()):
         character = chr(raw.FPDFText_GetUnicode(text, index))
-        if character in "\x02\xad":  # a word broken at the end of a line
-            character = "-"
         left, bottom, right, top = text.get_charbox(index, loose=False)
         box = Box(left * scale, (height - top) * scale, right * scale, (height - bottom) * scale)
         result.append(_Letter(character, box, raw.FPDFText_GetFontSize(text, index)))
