@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,41 @@ def test_missing_pages_are_named_or_scored_as_empty(tmp_path: Path) -> None:
         sit(tmp_path, pages, {"one.md": "a b c"})
     done = sit(tmp_path, pages, {"one.md": "a b c"}, missing="empty")
     assert done.scores["text_edit"].value == 0.5
+
+
+def test_a_document_model_sits_it_with_and_without_drafts(tmp_path: Path) -> None:
+    import torch
+
+    from primum.parsing.decoding.decoder import Decoder
+    from primum.parsing.docvlm import DocVlmTiny
+    from primum.parsing.reader import PageReader
+    from primum.parsing.speculation.own_output import OwnOutput
+    from primum.parsing.synthesis.page import Recipe, make_page
+
+    recipe = Recipe(width=(112, 128), characters=(4, 10), paragraph=10, chances={}, margin=4)
+    source, model = DocVlmTiny(encoder=1, decoder=1, width=32, heads=2), tmp_path / "model"
+    network = source.model()
+    with torch.no_grad():
+        network.get_input_embeddings().weight[:7] = 0  # untrained, it would repeat <start>
+    network.save_pretrained(model)
+    source.processor().save_pretrained(model)
+    (tmp_path / "images").mkdir()
+    made = [make_page(seed, recipe) for seed in range(2)]
+    for number, one in enumerate(made):
+        one.image.save(tmp_path / "images" / f"{number}.png")
+    data = tmp_path / "pages.json"
+    data.write_text(json.dumps([one.annotation(f"{n}.png") for n, one in enumerate(made)]))
+    answers = []
+    for decoder in (None, Decoder("page", [OwnOutput], max_new_tokens=24, batch=1)):
+        reader = partial(PageReader.of, decoder=decoder)
+        benchmark = OmniDocBench(str(data), reader=reader, max_new_tokens=24)
+        candidate = resolve_candidate(checkpoint=str(model), dtype="float32")
+        done = run_benchmark(benchmark, candidate, output=tmp_path / "out", quiet=True)
+        answers.append([row["answer"] for row in done.report["cases"]])
+        assert done.report["benchmark"]["facts"]["decoding"].startswith(
+            "page" if decoder else "generate"
+        )
+    assert answers[0] == answers[1] and all(answers[0])
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '[{"page_info": {}}]'])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,8 @@ class OmniDocBench(Benchmark):
             figures that compare with each other but with no leaderboard.
         missing: What becomes of a page without a prediction: `error` or `empty`.
         cdm: `metrics_res.json` of OmniDocBench's own CDM, for the formula score of 1.5.
+        reader: Makes what reads pages from the weights that `checkpoint=` names: a class method
+            `of(source)` of a family.
         prompt: What a model is asked.
         limit: Pages at most, evenly spread.
     """
@@ -70,6 +72,7 @@ class OmniDocBench(Benchmark):
         compat: bool = True,
         missing: str = "error",
         cdm: str | None = None,
+        reader: Callable[..., Any] | None = None,
         prompt: str = PROMPT,
         limit: int | None = None,
         name: str = "omnidocbench",
@@ -94,6 +97,7 @@ class OmniDocBench(Benchmark):
         self.rules = Rules(protocol, matching, compat)
         self.missing, self.prompt, self.limit = missing, prompt, limit
         self.cdm = Path(cdm).expanduser() if cdm else None
+        self.reader = reader
 
     def load_cases(self) -> list[Case]:
         cases = []
@@ -116,7 +120,8 @@ class OmniDocBench(Benchmark):
         return cases
 
     def facts(self) -> dict[str, Any]:
-        return {
+        read = self.candidate is not None and self.candidate.kind == "checkpoint"
+        return ({"decoding": decoding_of(self.reader)} if read else {}) | {
             "annotations": sha256(self.data),
             "protocol": self.rules.version,
             "matching": self.rules.matching,
@@ -131,6 +136,14 @@ class OmniDocBench(Benchmark):
 
     def read_predictions(self, paths: Sequence[Path]) -> Any:
         return read_markdown(paths, self.missing)
+
+    def setup(self, stage: str) -> None:
+        candidate = self.candidate
+        if candidate is not None and candidate.kind == "checkpoint" and self.reader is not None:
+            source = getattr(candidate.subject, "source", None)
+            if source is not None:  # weights that a text benchmark would load as a language model
+                candidate.subject = self.reader(source)
+        super().setup(stage)
 
     # one page
 
@@ -202,6 +215,12 @@ class OmniDocBench(Benchmark):
 
     def sections(self, results: Sequence[Result]) -> list[dict[str, Any]]:
         return attribute_tables(results)
+
+
+def decoding_of(reader: Any) -> str:
+    """How a reader that is still to be made will decode."""
+    decoder = getattr(reader, "keywords", {}).get("decoder")
+    return "generate" if decoder is None else f"{decoder.mode}, tolerance {decoder.tolerance:g}"
 
 
 def words_of(value: Any) -> str:
