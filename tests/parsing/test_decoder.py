@@ -124,4 +124,4 @@ def test_configs_make_decoders(name):
         config = compose("decoding/" + name)
     made = instantiate(OmegaConf.to_container(config)["decoding"], _convert_="all")
     assert made.mode == name
-    assert len(made.proposers) == (0 if name == "plain" else 4)
+    assert len(made.proposers) == (0 if name == "plain" else 3)

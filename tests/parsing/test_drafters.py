@@ -122,7 +122,7 @@ def test_the_text_layer_is_read_with_headings_and_boxes_in_pixels(pdf):
         ("text", "Another paragraph."),
     ]
     box = found[0].box
-    assert 78 <= box.left <= 84 and 60 <= box.top <= 80 and box.bottom <= 104
+    assert 78 <= box.left <= 84 and 60 <= box.top <= 80 and box.bottom <= 110
     assert layer.image(0, dpi=144).size == (800, 600)
     assert layer.regions(1) == []
     layer.close()

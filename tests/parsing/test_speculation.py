@@ -11,7 +11,6 @@ from primum.parsing.speculation.belief import Belief
 from primum.parsing.speculation.budget import FixedBudget, MeanBudget, MeasuredBudget
 from primum.parsing.speculation.candidates import NOTHING, Candidates, stack
 from primum.parsing.speculation.draft import Draft
-from primum.parsing.speculation.earlier_pages import EarlierPages
 from primum.parsing.speculation.own_output import OwnOutput
 from primum.parsing.speculation.region_match import RegionMatch
 from primum.parsing.speculation.scripted import ScriptedTarget
@@ -33,7 +32,7 @@ def decode(tokens) -> str:
 
 
 def speculator(budget=None) -> Speculator:
-    proposers = [RegionMatch(), OwnOutput(), EarlierPages(), Alignment(encode, decode)]
+    proposers = [RegionMatch(), OwnOutput(), Alignment(encode, decode)]
     return Speculator(proposers, budget, depth=12)
 
 
@@ -193,29 +192,6 @@ def test_alignment_survives_misreadings_that_break_tokens():
         assert target.output == script
         forwards.append(count)
     assert forwards[1] < forwards[0]
-
-
-def test_earlier_pages_draft_what_returns():
-    spec = Speculator([EarlierPages()], depth=12)
-    script = [7, 8, 9, 10, 11, 12, 13, 14, 15, 16]
-    _, first = drafted(spec, script, 100, frozenset(), 10, [])
-    _, second = drafted(spec, script, 100, frozenset(), 10, [])
-    assert first.forwards == 10
-    assert second.forwards <= 3
-
-
-def test_earlier_pages_forget_the_oldest():
-    pages = EarlierPages(tokens=64)
-    for page in range(20):
-        pages.start(())
-        pages.push([page * 10 + i for i in range(10)])
-    assert len(pages._book) <= 64
-    pages.start(())
-    pages.push([181])
-    assert pages.propose(3).tokens[0].tolist() == [182, 183, 184]
-    pages.start(())
-    pages.push([1])
-    assert pages.propose(3) is None
 
 
 def test_beliefs_follow_what_happens():

@@ -22,7 +22,6 @@ from primum.parsing.simulate import Replay, Simulation, simulate
 from primum.parsing.speculation.alignment import Alignment
 from primum.parsing.speculation.budget import MeanBudget
 from primum.parsing.speculation.draft import Draft
-from primum.parsing.speculation.earlier_pages import EarlierPages
 from primum.parsing.speculation.own_output import OwnOutput
 from primum.parsing.speculation.proposer import Proposer
 from primum.parsing.speculation.region_match import RegionMatch
@@ -49,7 +48,6 @@ def run(arguments: Any) -> int:
         "region": partial(RegionMatch),
         "own output": partial(OwnOutput),
         "alignment": partial(Alignment, tokenizer.encode, lambda ids: tokenizer.decode(list(ids))),
-        "earlier pages": partial(EarlierPages),
     }
 
     def ours(without: str = "") -> Speculator:
