@@ -58,8 +58,8 @@ def maskcut(
     """Foreground masks (rows, columns) of a grid of unit features, in the order they are found.
 
     The second smallest generalised eigenvector of (D - W) x = lambda D x cuts the tokens at its
-    mean; the side with the largest absolute entry is the foreground, or the other one where it
-    holds more than two corners of the picture; of it, the part connected to that entry is kept.
+    mean. The side with the largest absolute entry is the foreground, unless it holds three corners
+    of the picture; of it, the part connected to its own largest entry is kept.
     """
     label = require("scipy.ndimage", "segmentation").label
     rows, columns, channels = features.shape
@@ -71,21 +71,15 @@ def maskcut(
         affinity = np.where(shown @ shown.T > threshold, 1.0, 1e-5)
         second = fiedler(affinity, solver)
         side = second > second.mean()
-        seed = int(np.abs(second).argmax())
-        if not side[seed]:
+        corners = side.reshape(rows, columns)[[0, 0, -1, -1], [0, -1, 0, -1]].sum()
+        if corners >= 3 or not side[np.abs(second).argmax()]:
             side, second = ~side, -second
-        grid = side.reshape(rows, columns)
-        if grid[[0, 0, -1, -1], [0, -1, 0, -1]].sum() > 2:
-            side, second = ~side, -second
-            grid = side.reshape(rows, columns)
-            seed = int(np.where(left, second, -np.inf).argmax())
-        parts, _ = label(grid)
+        side &= left
+        if not side.any():
+            break
+        seed = int(np.where(side, second, -np.inf).argmax())
+        parts, _ = label(side.reshape(rows, columns))
         mask = parts == parts.ravel()[seed]
-        mask = mask & grid & left.reshape(rows, columns)
-        if not mask.any():
-            break
-        if found and mask.sum() < 0.01 * mask.size:
-            break
         found.append(mask)
         left &= ~mask.ravel()
     return found
