@@ -12,8 +12,9 @@ from primum.benchmarks import commands as benchmarks
 from primum.checkpoints import commands as checkpoints
 from primum.errors import UserError
 from primum.language import commands as language
+from primum.parsing import commands as parsing
 
-ROOMS = (checkpoints, trust, language, benchmarks, bench, doctor)
+ROOMS = (checkpoints, trust, language, benchmarks, bench, parsing, doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

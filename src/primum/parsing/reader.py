@@ -66,6 +66,8 @@ class PageReader:
         decoder: How; None takes transformers' own greedy `generate`.
         drafter: Looks at each page first, where the decoder takes drafts.
         surface: How the model writes what the drafter finds.
+        device: Where the model is put when it is loaded; `auto` is a GPU if there is one, None
+            leaves it where it is, for trainers that place it.
     """
 
     def __init__(
@@ -75,8 +77,9 @@ class PageReader:
         decoder: Decoder | None = None,
         drafter: Drafter | None = None,
         surface: Surface | None = None,
+        device: str | None = None,
     ) -> None:
-        self.model, self.prompt = model, prompt
+        self.model, self.prompt, self.device = model, prompt, device
         self.decoder, self.drafter, self.surface = decoder, drafter, surface
         self.network: Any = None
         self.encoder: Encoder | None = None
@@ -105,6 +108,9 @@ class PageReader:
         if self.network is None:
             self.encoder = Encoder(self.model.processor(), self.prompt)
             self.network = self.model.model().eval()
+            if self.device is not None:
+                best = "cuda" if torch.cuda.is_available() else "cpu"
+                self.network.to(best if self.device == "auto" else self.device)
 
     def read(self, images: Sequence[Image.Image], max_new_tokens: int) -> list[str]:
         """The Markdown of some pages."""

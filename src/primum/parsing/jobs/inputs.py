@@ -1,0 +1,166 @@
+"""Pages to read: pictures, PDFs, folders of both."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+
+from primum.errors import UserError
+from primum.files import sha256
+from primum.parsing.drafters.text_layer import TextLayer
+from primum.parsing.regions import Region
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+DPI = 144
+LARGEST = 12_000  # pixels of a side; a larger picture would take the memory of the machine
+
+
+@dataclass(frozen=True)
+class PageInput:
+    """One page of the input.
+
+    Attributes:
+        file: A picture or a PDF.
+        number: The page in a PDF, from 0; None of a picture.
+        name: Where its output goes, relative to the output folder and without a suffix.
+    """
+
+    file: Path
+    number: int | None
+    name: str
+
+    @property
+    def key(self) -> str:
+        """Identity of the page's content."""
+        whole = f"{content(self.file)} {self.number}"
+        return hashlib.sha256(whole.encode()).hexdigest()
+
+    def image(self, dpi: int = DPI) -> Image.Image:
+        """The page as an RGB picture.
+
+        Raises:
+            UserError: It cannot be read, or is too large.
+        """
+        if self.number is not None:
+            return opened(self.file).image(self.number, dpi)
+        try:
+            with Image.open(self.file) as picture:
+                if max(picture.size) > LARGEST:
+                    raise UserError(
+                        f"A picture of {picture.width} x {picture.height} pixels is too large",
+                        file=self.file,
+                        remedy=f"make it smaller than {LARGEST} pixels a side",
+                    )
+                return picture.convert("RGB")
+        except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+            raise UserError(f"This picture cannot be read: {error}", file=self.file) from None
+
+    def text_layer(self, dpi: int = DPI) -> list[Region]:
+        """What a PDF says of itself; nothing for a picture."""
+        return [] if self.number is None else opened(self.file).regions(self.number, dpi)
+
+
+@lru_cache(maxsize=2)
+def content(file: Path) -> str:
+    """SHA-256 of a file; of a long PDF it is asked for once a page."""
+    return sha256(file)
+
+
+_open: dict[Path, TextLayer] = {}
+
+
+def opened(file: Path) -> TextLayer:
+    """A PDF, held open until another one is asked for."""
+    if file not in _open:
+        for other in list(_open):
+            _open.pop(other).close()
+        _open[file] = TextLayer(file)
+    return _open[file]
+
+
+def find_pages(given: str | Path, chosen: range | None = None) -> Iterator[PageInput]:
+    """The pages of a picture, a PDF, or a folder of both, in the order of their names.
+
+    A PDF of a folder that cannot be opened comes as one page whose reading fails, so that it is
+    reported and stops nothing.
+
+    Args:
+        given: A file or folder.
+        chosen: Pages of PDFs, from 0; None takes all.
+
+    Raises:
+        UserError: There is nothing to read.
+    """
+    path = Path(given).expanduser()
+    if not path.exists():
+        raise UserError("There is no such file or folder", file=path)
+    files = [path]
+    if path.is_dir():
+        files = sorted(
+            file for file in path.rglob("*") if file.suffix.lower() in (*PICTURES, ".pdf")
+        )
+    if not files:
+        raise UserError("There are no pictures or PDFs here", file=path)
+    for file in files:
+        relative = file.relative_to(path) if path.is_dir() else Path(file.name)
+        if file.suffix.lower() in PICTURES:
+            yield PageInput(file, None, relative.as_posix())
+        elif file.suffix.lower() == ".pdf":
+            yield from pdf_pages(file, relative.as_posix(), chosen, strict=not path.is_dir())
+        else:
+            raise UserError(
+                f"{file.suffix or 'A file without a suffix'} is neither a picture nor a PDF",
+                file=file,
+            )
+
+
+def pdf_pages(file: Path, name: str, chosen: range | None, *, strict: bool) -> Iterator[PageInput]:
+    """The pages of a PDF."""
+    try:
+        count = len(opened(file))
+    except UserError:
+        if strict:
+            raise
+        yield PageInput(file, 0, f"{name}/0001")
+        return
+    for number in range(count) if chosen is None else chosen:
+        if number < count:
+            yield PageInput(file, number, f"{name}/{number + 1:04d}")
+
+
+def page_range(text: str) -> range:
+    """Pages as people count them, from 1.
+
+    >>> page_range("3-20"), page_range("7")
+    (range(2, 20), range(6, 7))
+    """
+    first, _, last = text.partition("-")
+    found = range(int(first) - 1, int(last or first))
+    if found.start < 0 or not found:
+        raise ValueError(f"{text} is no range of pages")
+    return found
+
+
+def share(text: str) -> tuple[int, int]:
+    """A shard `i/n`, counted from 1.
+
+    >>> share("2/8")
+    (1, 8)
+    """
+    number, _, count = text.partition("/")
+    found = int(number) - 1, int(count)
+    if not 0 <= found[0] < found[1]:
+        raise ValueError(f"{text} is no shard: the first of eight is 1/8")
+    return found
+
+
+def is_blank(image: Any) -> bool:
+    """Whether nothing is printed on a page: a model would invent something."""
+    low, high = image.convert("L").getextrema()
+    return high - low < 16

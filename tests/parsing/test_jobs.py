@@ -1,0 +1,157 @@
+"""`primum parse`: same output with drafts, nothing read twice, one bad page stops nothing."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from primum.cli import main
+from primum.errors import UserError
+from primum.parsing.decoding.decoder import Decoder
+from primum.parsing.docvlm import DocVlmTiny
+from primum.parsing.jobs.index import Entry, Index, read_index
+from primum.parsing.jobs.inputs import find_pages, page_range, share
+from primum.parsing.jobs.job import Job
+from primum.parsing.pretrained import PretrainedVlm
+from primum.parsing.reader import PageReader
+from primum.parsing.speculation.own_output import OwnOutput
+from primum.parsing.speculation.region_match import RegionMatch
+from primum.parsing.synthesis.page import Recipe, make_page, make_pdf
+
+WORD = Recipe(width=(112, 128), characters=(4, 10), paragraph=10, chances={}, margin=4)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    source = DocVlmTiny(encoder=1, decoder=1, width=32, heads=2)
+    network = source.model()
+    with torch.no_grad():
+        network.get_input_embeddings().weight[:7] = 0  # untrained, it would repeat <start>
+    network.save_pretrained(folder)
+    source.processor().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    """Two pictures, a PDF of three pages, and a blank, a broken and an empty file."""
+    folder = tmp_path / "scans"
+    (folder / "below").mkdir(parents=True)
+    pages = [make_page(seed, WORD) for seed in range(5)]
+    pages[0].image.save(folder / "a.png")
+    pages[1].image.save(folder / "below" / "b.jpg")
+    (folder / "c.pdf").write_bytes(make_pdf(pages[2:]))
+    Image.new("L", (64, 48), 255).save(folder / "d.png")
+    (folder / "e.png").write_bytes(b"no picture")
+    (folder / "f.pdf").write_bytes(b"")
+    return folder
+
+
+def job(model: Path, folder: Path, mode: str = "page", **options: object) -> Job:
+    proposers = [] if mode == "plain" else [RegionMatch, OwnOutput]
+    decoder = Decoder(mode, proposers, batch=1)  # type: ignore[arg-type]
+    reader = PageReader(PretrainedVlm(str(model), dtype="float32"), decoder=decoder)
+    return Job(reader, folder, max_new_tokens=24, **options)  # type: ignore[arg-type]
+
+
+def written(folder: Path) -> dict[str, str]:
+    return {file.relative_to(folder).as_posix(): file.read_text() for file in folder.rglob("*.md")}
+
+
+def test_drafts_change_nothing_and_bad_pages_are_told(
+    model: Path, scans: Path, tmp_path: Path
+) -> None:
+    pages = list(find_pages(scans))
+    plain = job(model, tmp_path / "plain", "plain").run(pages)
+    drafted = job(model, tmp_path / "drafted", drafts="text").run(pages)
+    assert written(tmp_path / "plain") == written(tmp_path / "drafted")
+    assert [entry.status for entry in plain] == [entry.status for entry in drafted]
+    status = {entry.name: entry.status for entry in plain}
+    assert status["d.png"] == "blank" and status["e.png"] == status["f.pdf/0001"] == "failed"
+    assert set(written(tmp_path / "plain")) == {
+        "a.png.md", "below/b.jpg.md", "c.pdf/0001.md", "c.pdf/0002.md", "c.pdf/0003.md", "d.png.md",
+    }  # fmt: skip
+    told = json.loads((tmp_path / "drafted" / "c.pdf" / "0001.json").read_text())
+    assert told["page"] == 1 and told["drafted_regions"]
+
+
+def test_a_second_run_reads_nothing_but_what_is_asked_for(
+    model: Path, scans: Path, tmp_path: Path
+) -> None:
+    pages = list(find_pages(scans))
+    seen: list[str] = []
+    first = job(model, tmp_path / "out", "plain")
+    entries = first.run(pages[:2])
+    index = tmp_path / "out" / "index.jsonl"
+    index.write_bytes(index.read_bytes() + b'{"torn')
+    again = job(model, tmp_path / "out", "plain")
+    again.run(pages, tell=lambda page, _: seen.append(page.name))
+    assert len(seen) == len(pages) - 2 and entries[0].name not in seen
+    seen.clear()
+    again.run(pages, again=["failed"], tell=lambda page, _: seen.append(page.name))
+    assert seen == ["e.png", "f.pdf/0001"]
+    seen.clear()
+    other = job(model, tmp_path / "out", "plain", dpi=100)  # other settings, other pages
+    other.run(pages[:1], tell=lambda page, _: seen.append(page.name))
+    assert seen == ["a.png"]
+
+
+def test_shards_together_are_the_whole(model: Path, scans: Path, tmp_path: Path) -> None:
+    pages = list(find_pages(scans))
+    whole = job(model, tmp_path / "whole", "plain").run(pages)
+    for number in range(2):
+        job(model, tmp_path / "parts", "plain", shard=(number, 2)).run(pages)
+    assert written(tmp_path / "parts") == written(tmp_path / "whole")
+    keys = {entry.key for entry in read_index(tmp_path / "parts")}
+    assert keys == {entry.key for entry in whole}
+
+
+def test_a_failing_drafter_is_a_fallback(model: Path, scans: Path, tmp_path: Path) -> None:
+    class Broken:
+        name = "broken"
+
+        def __call__(self, image: object) -> list:
+            raise RuntimeError("no")
+
+    failing = job(model, tmp_path / "out", drafts="ocr")
+    failing.reader.drafter = Broken()
+    (entry,) = failing.run(list(find_pages(scans / "a.png")))
+    assert "no drafts" in entry.reason and entry.status in ("fallback", "truncated", "looped")
+
+
+def test_the_command(
+    model: Path, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = str(tmp_path / "out")
+    common = ["-o", out, "--model", str(model), "--drafts", "none", "--max-new-tokens", "8"]
+    assert main(["parse", str(scans / "c.pdf"), "--pages", "2-3", *common]) == 0
+    assert "2 pages" in capsys.readouterr().out
+    assert main(["parse", str(scans), *common]) == 1
+    assert "failed" in capsys.readouterr().out
+    assert main(["parse", str(tmp_path / "nowhere"), *common]) == 2
+
+
+@pytest.mark.parametrize("text", ["0-3", "5-2", "x", "-1"])
+def test_wrong_ranges_are_refused(text: str) -> None:
+    with pytest.raises(ValueError):
+        page_range(text)
+
+
+def test_small_things(tmp_path: Path) -> None:
+    assert share("1/1") == (0, 1)
+    with pytest.raises(ValueError):
+        share("3/2")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no pictures"):
+        list(find_pages(tmp_path / "empty"))
+    index = Index(tmp_path / "out")
+    index.append(Entry("k", "page", "ok"))
+    with pytest.raises(UserError, match="Another job"):
+        Index(tmp_path / "out")
+    index.close()
+    (tmp_path / "out" / "index.jsonl").write_text("{}\n")
+    with pytest.raises(UserError, match="damaged"):
+        read_index(tmp_path / "out")
