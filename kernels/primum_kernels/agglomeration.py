@@ -6,6 +6,7 @@ contracted at once. After "S2-UniSeg" (AAAI-26), sections on Identify and Merge.
 """
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -385,6 +386,12 @@ def agglomerate(
     features = features.detach()
     if backend == "reference":
         return reference(features, options)
-    from primum_kernels.agglomeration_host import host
+    if backend == "torch" or (backend == "auto" and not features.is_cuda):
+        from primum_kernels.agglomeration_host import host
 
-    return host(features, options)
+        return host(features, options)
+    if not features.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
+        raise ValueError("the triton backend needs a CUDA tensor, or TRITON_INTERPRET=1 to try it")
+    from primum_kernels.agglomeration_device import device
+
+    return device(features, options)

@@ -128,14 +128,17 @@ def describe(
     bottom = extreme(position // width, "amax", -1) + 1
     box = torch.stack([left, first // width, right, bottom], -1)
 
+    # in whole units of 2^-20, so that the order of the additions does not show
+    units = (cosines * 2**20).round().long()
     ends = labels[..., pairs]  # (levels, batch, 2, edges)
-    across = ends[..., 0, :] != ends[..., 1, :]
-    weight = across.to(cosines.dtype)[..., None, :].expand(ends.shape).flatten(-2)
-    sums = torch.zeros(labels.shape, dtype=cosines.dtype, device=labels.device)
-    value = (across * cosines)[..., None, :].expand(ends.shape).flatten(-2)
-    total = sums.scatter_add(-1, ends.flatten(-2), value).gather(-1, label)
-    count = sums.scatter_add(-1, ends.flatten(-2), weight).gather(-1, label)
-    border = torch.where(count > 0, total / count.clamp(min=1), 1.0)
+    across = (ends[..., 0, :] != ends[..., 1, :]).long()
+
+    def gathered(value: Tensor) -> Tensor:
+        value = (across * value)[..., None, :].expand(ends.shape).flatten(-2)
+        return torch.zeros_like(labels).scatter_add_(-1, ends.flatten(-2), value).gather(-1, label)
+
+    count = gathered(torch.ones_like(units))
+    border = torch.where(count > 0, gathered(units) / (count.clamp(min=1) * 2**20), 1.0)
 
     # the same mask at a later level has the same area around the same token
     persistence = torch.zeros_like(area)
