@@ -1,0 +1,1 @@
+"""Attacks on a model's refusals: deterministic families, language-model attackers, imports."""
