@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 
-from primum.benchmarks.benchmark import Benchmark, Judgement
+from primum.benchmarks.benchmark import Judgement
 from primum.benchmarks.candidates import Answer
 from primum.benchmarks.cases import Case, sha256_of
+from primum.benchmarks.documents import DocumentBenchmark
 from primum.benchmarks.images import picture, spread
 from primum.benchmarks.omnidocbench.annotations import page_name, read_pages
 from primum.benchmarks.omnidocbench.breakdown import attribute_tables
@@ -38,7 +39,7 @@ LANGUAGES = {"english": "english", "chinese": "simplified_chinese"}
 PROMPT = "Convert this page to Markdown: tables as HTML, formulas as LaTeX, in reading order."
 
 
-class OmniDocBench(Benchmark):
+class OmniDocBench(DocumentBenchmark):
     """OmniDocBench end to end (Ouyang et al., 2024), versions 1.0 and 1.5 of its scorer.
 
     A candidate's answer is the page's Markdown; the picture lies at `case.files["image"]`.
@@ -54,8 +55,7 @@ class OmniDocBench(Benchmark):
             figures that compare with each other but with no leaderboard.
         missing: What becomes of a page without a prediction: `error` or `empty`.
         cdm: `metrics_res.json` of OmniDocBench's own CDM, for the formula score of 1.5.
-        reader: Makes what reads pages from the weights that `checkpoint=` names: a class method
-            `of(source)` of a family.
+        reader: See `DocumentBenchmark`.
         prompt: What a model is asked.
         limit: Pages at most, evenly spread.
     """
@@ -82,7 +82,12 @@ class OmniDocBench(Benchmark):
         seed: int = 0,
     ) -> None:
         super().__init__(
-            name, title=title, max_new_tokens=max_new_tokens, batch_size=batch_size, seed=seed
+            name,
+            reader=reader,
+            title=title,
+            max_new_tokens=max_new_tokens,
+            batch_size=batch_size,
+            seed=seed,
         )
         protocol = str(protocol)
         for key, value, known in (
@@ -97,7 +102,6 @@ class OmniDocBench(Benchmark):
         self.rules = Rules(protocol, matching, compat)
         self.missing, self.prompt, self.limit = missing, prompt, limit
         self.cdm = Path(cdm).expanduser() if cdm else None
-        self.reader = reader
 
     def load_cases(self) -> list[Case]:
         cases = []
@@ -120,8 +124,7 @@ class OmniDocBench(Benchmark):
         return cases
 
     def facts(self) -> dict[str, Any]:
-        read = self.candidate is not None and self.candidate.kind == "checkpoint"
-        return ({"decoding": decoding_of(self.reader)} if read else {}) | {
+        return self.decoding() | {
             "annotations": sha256(self.data),
             "protocol": self.rules.version,
             "matching": self.rules.matching,
@@ -136,14 +139,6 @@ class OmniDocBench(Benchmark):
 
     def read_predictions(self, paths: Sequence[Path]) -> Any:
         return read_markdown(paths, self.missing)
-
-    def setup(self, stage: str) -> None:
-        candidate = self.candidate
-        if candidate is not None and candidate.kind == "checkpoint" and self.reader is not None:
-            source = getattr(candidate.subject, "source", None)
-            if source is not None:  # weights that a text benchmark would load as a language model
-                candidate.subject = self.reader(source)
-        super().setup(stage)
 
     # one page
 
@@ -215,12 +210,6 @@ class OmniDocBench(Benchmark):
 
     def sections(self, results: Sequence[Result]) -> list[dict[str, Any]]:
         return attribute_tables(results)
-
-
-def decoding_of(reader: Any) -> str:
-    """How a reader that is still to be made will decode."""
-    decoder = getattr(reader, "keywords", {}).get("decoder")
-    return "generate" if decoder is None else f"{decoder.mode}, tolerance {decoder.tolerance:g}"
 
 
 def words_of(value: Any) -> str:
