@@ -105,7 +105,7 @@ def derived(store: Store, record: str) -> list[str]:
     """Records whose text carries on a record's text, at any remove."""
     parents: dict[str, list[str]] = {}
     for event in store.events:
-        if event.event == "create" and event.record not in store.erased:
+        if event.event == "create":  # erased ones too, whose words an interrupted call left
             for parent in (store.payload(event) or {}).get("derived_from", ()):
                 parents.setdefault(parent, []).append(str(event.record))
     found, todo = [], [record]
@@ -151,7 +151,7 @@ def _scrub(
         for one in going:
             what = scrub(file, one, words)
             if what == "left" or (what and holds(file, words)):
-                done.left.append(file)
+                done.left += [file] if file not in done.left else []
                 what = "still holds its words: delete it"
             if what:
                 done.holders.append((kind, file, what))

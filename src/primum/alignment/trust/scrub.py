@@ -7,6 +7,7 @@ import json
 import os
 import zipfile
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,20 +36,17 @@ class Words:
                 self.shared |= self.runs & set(runs(text))
         for text in self.shared:
             self.runs -= {text, *spellings(text)}
-        self._needles: list[bytes] | None = None
 
-    @property
+    @cached_property
     def needles(self) -> list[bytes]:
         """Pieces of which each run holds one whole: quick to look for in a large file."""
-        if self._needles is None:
-            half = RUN // 2
-            pieces = {
-                one[i : i + half].encode()
-                for one in self.spellings
-                for i in range(0, len(one) - half + 1, half)
-            }
-            self._needles = sorted(pieces)
-        return self._needles
+        half = RUN // 2
+        pieces = {
+            one[i : i + half].encode()
+            for one in self.spellings
+            for i in range(0, len(one) - half + 1, half)
+        }
+        return sorted(pieces)
 
     def may_be_in(self, data: str | bytes) -> bool:
         """False only if none of the runs is there."""
