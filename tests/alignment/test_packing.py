@@ -109,3 +109,41 @@ def test_bins_hold_everything_once_and_nothing_too_much(lengths: list[int], capa
 def test_what_fits_nowhere_is_an_error() -> None:
     with pytest.raises(UserError, match="does not fit into a row of 8"):
         pack([9], 8)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen3", "gemma3"])
+@pytest.mark.parametrize("adapted", [False, True])
+def test_logits_in_slices_are_the_logits(
+    tmp_path: Path, architecture: Any, adapted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same log-probabilities and gradients, at any temperature, slices ending anywhere."""
+    from primum.alignment.objectives import head, likelihood
+    from primum.language.lora import Lora
+
+    source = Source(str(make_tiny(tmp_path, architecture)), dtype="float32")
+    tokenizer, model = source.tokenizer(), source.model()
+    rows = [conversation(tokenizer, "How much?", "So much." + " More." * n) for n in range(5)]
+    if adapted:
+        model = Lora(rank=4).adapt(model)  # type: ignore[assignment]
+    read_trees(model.get_base_model() if adapted else model)  # type: ignore[operator]
+    batch = flatten([Tree(one) for one in rows])
+    found = []
+    for limit in (2**40, 0):
+        monkeypatch.setattr(likelihood, "LARGE", limit)
+        monkeypatch.setattr(head, "ROWS", 7)
+        said = sequence_logprobs(model, batch, temperature=0.7)
+        weights = torch.linspace(-1, 1, len(said.tokens))
+        trained = [one for one in model.parameters() if one.requires_grad]
+        found.append((said.tokens, torch.autograd.grad((said.tokens * weights).sum(), trained)))
+    assert_close(found[0][0], found[1][0], rtol=1e-5, atol=1e-5)
+    for one, other in zip(found[0][1], found[1][1], strict=True):
+        assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_what_follows_the_head_is_never_left_out(tmp_path: Path) -> None:
+    from primum.alignment.objectives.head import backbone_and_head
+
+    model = Source(str(make_tiny(tmp_path, "gemma3")), dtype="float32").model()
+    assert backbone_and_head(model) is not None
+    model.config.final_logit_softcapping = 30.0
+    assert backbone_and_head(model) is None

@@ -108,7 +108,13 @@ def test_grpo_on_two_ranks_is_the_same_step_and_uneven_answers_end(
     """Twelve prompts, three steps; some answers stop at once, others go on to the end."""
     kinds: list[dict[str, Any]] = [
         {"kind": "grpo", "rate": 0.5, "longest": 20},
-        {"kind": "grpo", "rate": 1.0, "lora": True, "loss": "grpo"},
+        {
+            "kind": "grpo",
+            "rate": 1.0,
+            "lora": True,
+            "loss": "grpo",
+            "combine": "normalise_then_sum",
+        },
     ]
     alone = learned(tmp_path / "alone", [{"model": model, **kind} for kind in kinds], 1)
     plans = [

@@ -140,7 +140,6 @@ def test_other_objectives_lower_their_loss(
     run.fit(module, datamodule=data)
     after = float(run.callback_metrics["val/loss"])
     before = tuned(source, optimizer=ADAM, objective=objective, reference=reference, nll=nll)
-    before.cache = module.cache
     start = trainer()
     start.validate(before, datamodule=data, verbose=False)
     assert after < float(start.callback_metrics["val/loss"])

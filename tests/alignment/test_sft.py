@@ -145,3 +145,11 @@ def test_opening_tokens_weigh_what_emphasis_says(source: Source) -> None:
     assert torch.equal(batch["weights"] > 0, learned)
     for weights, mask in zip(batch["weights"], learned, strict=True):
         assert weights[mask].tolist() == [5.0, 5.0] + [1.0] * (int(mask.sum()) - 2)
+
+
+def test_texts_beyond_the_models_context_are_refused(source: Source) -> None:
+    long = talk(1)
+    long.messages[0]["content"] += " please" * 2100
+    data = ConversationData(source, lambda: [long, talk(2)], max_length=10_000)
+    with pytest.raises(UserError, match=r"(?s)context of 2048.*data\.max_length=2048"):
+        fit(module(source), data, max_epochs=1)

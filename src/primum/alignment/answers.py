@@ -90,6 +90,9 @@ class TwoAnswerData(EncodedData[TwoAnswers]):
     def made_from(self, example: TwoAnswers) -> tuple[str, ...]:
         return (example.id,) if example.stranger is None else (example.id, example.stranger)
 
+    def length(self, example: TwoAnswers) -> int:
+        return max(len(example.first.input_ids), len(example.second.input_ids))
+
     def setup(self, stage: str) -> None:
         fresh = not self.examples
         super().setup(stage)

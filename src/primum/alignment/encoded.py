@@ -79,6 +79,15 @@ class EncodedData(LightningDataModule, ABC, Generic[Example]):
     def size(self, example: Example) -> int:
         """Tokens of an example, as it lies in a batch."""
 
+    def length(self, example: Example) -> int:
+        """Tokens of the longest text in an example, which is all a model must have room for."""
+        return self.size(example)
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest text there is."""
+        return max(self.length(one) for examples in self.examples.values() for one in examples)
+
     @abstractmethod
     def collate(self, examples: Sequence[Example]) -> dict[str, Any]:
         """A batch."""

@@ -146,7 +146,7 @@ class GRPOModule(LanguageModule):
         ]
         rewards = tensors(self.rewards.score(attempts))
         advantages = combined_advantages(
-            rewards, self.rewards.weights, self.group, self.combine, self.scale
+            rewards, self.rewards.weights, self.group, self.combine, self.scale, self.moments
         )
         total = torch.stack([self.rewards.weights[name] * one for name, one in rewards.items()])
         figures = {f"reward/{name}": one for name, one in rewards.items()}
@@ -160,7 +160,7 @@ class GRPOModule(LanguageModule):
             advantages = lagrangian_advantages(
                 advantages,
                 combined_advantages(
-                    costs, self.costs.weights, self.group, self.combine, self.scale
+                    costs, self.costs.weights, self.group, self.combine, self.scale, self.moments
                 ),
                 self.multiplier.value,
             )
@@ -174,11 +174,18 @@ class GRPOModule(LanguageModule):
         self.warn_if_alike(said["equal_groups"])
         return advantages, said
 
+    def moments(self, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation over all ranks."""
+        said = torch.stack([values.new_tensor(len(values)), values.sum(), values.square().sum()])
+        said = self.trainer.strategy.reduce(said.to(self.device), reduce_op="sum").cpu()
+        number, total, squares = said
+        mean = total / number
+        variance = (squares - number * mean.square()) / (number - 1).clamp(min=1)
+        return mean, variance.clamp(min=0).sqrt()
+
     def mean(self, values: Tensor) -> float:
         """The mean over all ranks."""
-        total = torch.tensor([float(values.sum()), float(len(values))], device=self.device)
-        total = self.trainer.strategy.reduce(total, reduce_op="sum")
-        return float(total[0] / total[1])
+        return float(self.moments(values)[0])
 
     def warn_if_alike(self, equal: float) -> None:
         """Say so when nothing is learned for long."""

@@ -82,6 +82,20 @@ class LanguageModule(LightningModule):
                 model.enable_input_require_grads()
         self.model = model.train()  # it comes in evaluation mode, and Lightning leaves modes alone
 
+    def on_fit_start(self) -> None:
+        """Refuse texts beyond the model's context, on which it would give noise.
+
+        Raises:
+            UserError: A text of the data has more tokens.
+        """
+        context = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        longest = getattr(getattr(self.trainer, "datamodule", None), "longest", 0)
+        if context is not None and longest > context:
+            raise UserError(
+                f"The longest text has {longest} tokens, beyond the model's context of {context}",
+                remedy=f"data.max_length={context} leaves such texts out and counts them",
+            )
+
     def checked(self, batch: Mapping[str, Any]) -> None:
         """Refuse a batch the model cannot read.
 

@@ -59,7 +59,12 @@ class ComparedModule(LanguageModule):
             read_trees(self.copied)
 
     def on_fit_start(self) -> None:
+        super().on_fit_start()
         if self.reference == "cached":
+            self.cache.prepare(self, getattr(self.trainer, "datamodule", None))
+
+    def on_validation_start(self) -> None:
+        if self.reference == "cached" and not self.cache.values:  # a validation without a fit
             self.cache.prepare(self, getattr(self.trainer, "datamodule", None))
 
     def reference_totals(self, batch: dict[str, Any], split: str) -> Tensor | None:

@@ -7,12 +7,12 @@ from torch import Tensor
 
 from primum.alignment.conversations import learned_weights
 from primum.alignment.language_module import LanguageModule, OptimizerBuilder
-from primum.alignment.objectives import negative_log_likelihood, supervised_logits
-from primum.alignment.objectives.supervised import dynamic_fine_tuning, neftune
+from primum.alignment.objectives import sequence_logprobs
+from primum.alignment.objectives.supervised import neftune, weighted_dft, weighted_nll
 from primum.language.lora import Lora
 from primum.language.source import Source
 
-LOSSES = {"nll": negative_log_likelihood, "dft": dynamic_fine_tuning}
+LOSSES = {"nll": weighted_nll, "dft": weighted_dft}
 
 
 class SFTModule(LanguageModule):
@@ -44,14 +44,14 @@ class SFTModule(LanguageModule):
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         self.checked(batch)
         with neftune(self.model.get_input_embeddings(), text_lengths(batch), self.noise):
-            logits, targets = supervised_logits(self.model, **batch)
-        loss = self.loss(logits, targets, learned_weights(batch)) * batch["loss_scale"]
+            logprobs = sequence_logprobs(self.model, batch).tokens
+        loss = self.loss(logprobs, learned_weights(batch)) * batch["loss_scale"]
         return self.finite(loss, batch)
 
     def validation_step(self, batch: dict[str, Any], batch_idx: int) -> None:
-        logits, targets = supervised_logits(self.model, **batch)
-        loss = negative_log_likelihood(logits, targets) / len(targets)
-        self.log("val/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(targets))
+        logprobs = sequence_logprobs(self.model, batch).tokens
+        loss = weighted_nll(logprobs) / len(logprobs)
+        self.log("val/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(logprobs))
 
 
 def text_lengths(batch: dict[str, Any]) -> Tensor:

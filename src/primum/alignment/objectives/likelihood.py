@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from primum.alignment.objectives.head import LARGE, backbone_and_head, sliced_logprobs
 from primum.language.batches import IGNORED
 
 ROWS = 512  # logits turned to float32 at a time
@@ -140,8 +141,19 @@ def sequence_logprobs(model: Any, batch: Mapping[str, Any], temperature: float =
         temperature: What sampling divided the logits by.
     """
     positions, targets, owners = learned_places(batch)
-    logits = logits_at(model, batch, positions)
-    if temperature != 1.0:
-        logits = logits / temperature
     number = len(batch["input_ids"]) if "labels" in batch else int(batch["sequences"])
-    return Sequences(token_logprobs(logits, targets), owners, number)
+    return Sequences(logprobs_at(model, batch, positions, targets, temperature), owners, number)
+
+
+def logprobs_at(
+    model: Any, batch: Mapping[str, Any], positions: Tensor, targets: Tensor, heat: float = 1.0
+) -> Tensor:
+    """log p of each target (n,); logits that would be large are computed slice by slice."""
+    large = len(targets) * model.config.get_text_config().vocab_size * 2 > LARGE
+    parts = backbone_and_head(model) if large else None
+    if parts is not None:
+        given = {name: batch[name] for name in INPUTS if name in batch}
+        hidden = parts[0](**given, use_cache=False).last_hidden_state
+        return sliced_logprobs(hidden.flatten(0, 1)[positions], parts[1], targets, heat)
+    logits = logits_at(model, batch, positions)
+    return token_logprobs(logits if heat == 1.0 else logits / heat, targets)

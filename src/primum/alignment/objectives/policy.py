@@ -5,7 +5,7 @@ belongs to. Per-token losses are added up with weights that make their sum the w
 that a step split over ranks and micro-batches is the same step.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,10 +17,18 @@ from primum.errors import UserError
 Scale = Literal["group", "batch", "none"]
 Combine = Literal["sum_then_normalise", "normalise_then_sum"]
 Kind = Literal["grpo", "dr_grpo", "dapo", "bnpo", "gspo", "cispo"]
+Moments = Callable[[Tensor], tuple[Tensor, Tensor]]  # mean and standard deviation of a batch
 EPSILON = 1e-4  # keeps a group whose rewards hardly differ from being blown up
 
 
-def group_advantages(rewards: Tensor, size: int, scale: Scale = "group") -> Tensor:
+def moments_here(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of what this process holds."""
+    return values.mean(), values.std()
+
+
+def group_advantages(
+    rewards: Tensor, size: int, scale: Scale = "group", moments: Moments = moments_here
+) -> Tensor:
     """How much better each answer is than its group's mean (Shao et al., 2024, sec. 4.1.2).
 
     Args:
@@ -28,6 +36,7 @@ def group_advantages(rewards: Tensor, size: int, scale: Scale = "group") -> Tens
         size: Answers to one prompt.
         scale: Divide by the standard deviation of the `group` or of the whole `batch`, or not at
             all, which removes the bias towards questions of middling difficulty (Liu et al., 2025).
+        moments: Of the whole batch, where it is spread over processes.
 
     >>> group_advantages(torch.tensor([1.0, 1.0, 1.0, 1.0]), 4)  # nothing to prefer
     tensor([0., 0., 0., 0.])
@@ -39,7 +48,7 @@ def group_advantages(rewards: Tensor, size: int, scale: Scale = "group") -> Tens
     if scale == "group":
         centred = centred / (groups.std(1, keepdim=True) + EPSILON)
     elif scale == "batch":
-        centred = centred / (rewards.std() + EPSILON)
+        centred = centred / (moments(rewards)[1] + EPSILON)
     # rounding leaves a group of equal rewards a hair off 0, which the division would blow up
     return centred.where(groups.amax(1, keepdim=True) != groups.amin(1, keepdim=True), 0).flatten()
 
@@ -50,6 +59,7 @@ def combined_advantages(
     size: int,
     combine: Combine = "sum_then_normalise",
     scale: Scale = "group",
+    moments: Moments = moments_here,
 ) -> Tensor:
     """One advantage from several rewards, each (groups * size,).
 
@@ -59,10 +69,13 @@ def combined_advantages(
     """
     if combine == "sum_then_normalise":
         total = torch.stack([weights[name] * one for name, one in rewards.items()]).sum(0)
-        return group_advantages(total, size, scale)
-    parts = [weights[name] * group_advantages(one, size) for name, one in rewards.items()]
+        return group_advantages(total, size, scale, moments)
+    parts = [
+        weights[name] * group_advantages(one, size, moments=moments)
+        for name, one in rewards.items()
+    ]
     total = torch.stack(parts).sum(0)
-    return (total - total.mean()) / (total.std() + EPSILON) if total.any() else total
+    return total / (moments(total)[1] + EPSILON)  # its mean is 0, group by group
 
 
 def lagrangian_advantages(reward: Tensor, cost: Tensor, multiplier: float | Tensor) -> Tensor:

@@ -9,6 +9,17 @@ from torch import Tensor, nn
 from primum.alignment.objectives.likelihood import token_logprobs
 
 
+def weighted_nll(logprobs: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Weighted sum of -log p; both (n,)."""
+    return -(logprobs if weights is None else logprobs * weights).sum()
+
+
+def weighted_dft(logprobs: Tensor, weights: Tensor | None = None) -> Tensor:
+    """DFT (Wu et al., 2025, eq. 9): each token's loss times its own probability, held constant."""
+    losses = logprobs.detach().exp() * logprobs
+    return weighted_nll(losses, weights)
+
+
 def negative_log_likelihood(
     logits: Tensor, targets: Tensor, weights: Tensor | None = None
 ) -> Tensor:
@@ -17,19 +28,16 @@ def negative_log_likelihood(
     >>> negative_log_likelihood(torch.zeros(3, 4), torch.tensor([0, 1, 2])) / 3  # log 4
     tensor(1.3863)
     """
-    losses = -token_logprobs(logits, targets)
-    return (losses if weights is None else losses * weights).sum()
+    return weighted_nll(token_logprobs(logits, targets), weights)
 
 
 def dynamic_fine_tuning(logits: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
-    """DFT (Wu et al., 2025, eq. 9): each token's loss times its own probability, held constant.
+    """`weighted_dft` from logits (n, vocabulary).
 
     >>> dynamic_fine_tuning(torch.zeros(3, 4), torch.tensor([0, 1, 2])) / 3  # log(4) / 4
     tensor(0.3466)
     """
-    logprobs = token_logprobs(logits, targets)
-    losses = -logprobs.detach().exp() * logprobs
-    return (losses if weights is None else losses * weights).sum()
+    return weighted_dft(token_logprobs(logits, targets), weights)
 
 
 @contextmanager
