@@ -9,6 +9,7 @@ from transformers.generation import MaxLengthCriteria
 from transformers.generation.streamers import BaseStreamer
 
 from primum.parsing.decoding.generate import Speculative
+from primum.parsing.decoding.graphs import FixedSteps, can_be_fixed, fixed_steps
 from primum.parsing.decoding.loop import decode, row
 from primum.parsing.decoding.prefill import prefill
 from primum.parsing.decoding.steps import ChainSteps, TreeSteps, can_take_trees
@@ -170,6 +171,35 @@ def test_several_pages_at_once_each_with_its_own_length():
     assert all(one.trace.tokens_per_forward > 1.5 for one in rows)
 
 
+@pytest.mark.parametrize("kind", TREES)
+def test_fixed_shapes_in_the_same_memory_page_after_page(kind, monkeypatch):
+    monkeypatch.setattr(
+        "primum.parsing.decoding.loop.can_be_fixed", lambda seqs: can_be_fixed(seqs, "cpu")
+    )
+    monkeypatch.setattr(
+        "primum.parsing.decoding.loop.fixed_steps",
+        lambda model, seqs, capture: fixed_steps(model, seqs, capture=False),
+    )
+    model, page = lively(kind)
+    endless(model)
+    other = page | {"pixel_values": page["pixel_values"].flip(0) * 0.5}
+    for pages in ([page], [other], [other, page], [page, other]):
+        caps = [90, 50][: len(pages)]
+        expected = [output_of(plain(model, one, cap), one)
+                    for one, cap in zip(pages, caps, strict=True)]  # fmt: skip
+        sequences = [prefill(model, one, max_new_tokens=cap)
+                     for one, cap in zip(pages, caps, strict=True)]  # fmt: skip
+        rows = []
+        for sequence, output in zip(sequences, expected, strict=True):
+            spec = speculator()
+            spec.start(noisy(output))
+            rows.append(row(sequence, spec))
+        steps = decode(model, sequences, rows)
+        assert isinstance(steps, FixedSteps)
+        assert [one.rules.output for one in rows] == expected
+        assert all(one.trace.tokens_per_forward > 1.5 for one in rows)
+
+
 def test_another_prefill_between_steps_does_not_move_positions():
     model, page = lively("M-RoPE")
     endless(model)
@@ -302,3 +332,15 @@ def test_processor_lists_may_be_empty():
     one = row(sequence, None)
     decode(model, [sequence], [one])
     assert len(one.rules.output) == 4
+
+
+@pytest.mark.gpu
+def test_captured_graphs_write_what_generate_writes():
+    model, page = lively("M-RoPE", dtype=torch.float32)
+    endless(model)
+    model = model.cuda()
+    page = {name: value.cuda() for name, value in page.items()}
+    expected = plain(model, page, 120)
+    for _ in range(2):
+        decoder = Speculative(speculator(), noisy(output_of(expected.cpu(), page)))
+        assert torch.equal(plain(model, page, 120, custom_generate=decoder), expected)

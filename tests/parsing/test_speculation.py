@@ -254,3 +254,27 @@ def test_the_best_chain_is_a_chain_of_the_tree():
 def test_drafts_shorter_than_any_window(text):
     output, _ = drafted(speculator(), encode("abcab"), 200, frozenset(), 5, [encode(text)])
     assert output == encode("abcab")
+
+
+class Useless(OwnOutput):
+    """Proposes what never comes, and counts how often it is asked."""
+
+    asked = 0
+
+    def propose(self, depth):
+        self.asked += 1
+        tokens = np.full((1, depth), 999, dtype=np.int64)
+        return Candidates(tokens, np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64))
+
+
+def test_drafting_rests_where_it_brings_nothing_and_wakes_where_it_does():
+    proposer = Useless()
+    spec = Speculator([proposer], FixedBudget(8))
+    script = list(range(400))
+    _, trace = drafted(spec, script, 500, frozenset(), 400, [])
+    assert trace.forwards == 400
+    assert proposer.asked < 50
+    spec = Speculator([RegionMatch()], FixedBudget(8), depth=12)
+    useful = list(range(100, 300))
+    _, trace = drafted(spec, list(range(400, 500)) + useful, 500, frozenset(), 300, [useful])
+    assert trace.forwards < 100 + 16 + 200 / 7

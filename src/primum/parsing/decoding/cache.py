@@ -49,21 +49,31 @@ class SlotLayer(CacheLayerMixin):
     ) -> tuple[Tensor, Tensor]:
         """Write new tokens (rows, heads, new, size) to their slots."""
         slots = self.slots
-        if self.keys.shape[2] < slots.capacity:
-            self.keys = _side_by_side([self.keys], slots.capacity)
-            self.values = _side_by_side([self.values], slots.capacity)
+        self.reserve(slots.capacity)
+        self.move()
         for buffer, new in ((self.keys, key_states), (self.values, value_states)):
-            if len(buffer) == 1:
-                begin = slots.lengths[0]
-                buffer[:, :, begin : begin + new.shape[2]] = new
-            else:
-                buffer[slots.rows, :, slots.where] = new.transpose(1, 2)
+            buffer[slots.rows, :, slots.where] = new.transpose(1, 2)
         return self.keys[:, :, : slots.reach], self.values[:, :, : slots.reach]
 
-    def move(self, rows: Tensor, old: Tensor, new: Tensor) -> None:
-        """Copy tokens from old to new slots, each (moves,)."""
-        for buffer in (self.keys, self.values):
-            buffer[rows, :, new] = buffer[rows, :, old]
+    def reserve(self, capacity: int) -> None:
+        """Make room for that many tokens a row."""
+        if self.keys.shape[2] < capacity:
+            self.keys = _side_by_side([self.keys], capacity)
+            self.values = _side_by_side([self.values], capacity)
+
+    def move(self) -> None:
+        """Bring what was accepted by the last forward into place."""
+        if self.slots.moves is not None:
+            rows, old, new = self.slots.moves
+            for buffer in (self.keys, self.values):
+                buffer[rows, :, new] = buffer[rows, :, old]
+
+    def load(self, layers: Sequence[Any]) -> None:
+        """Start anew with other rows, in the same memory."""
+        for row, layer in enumerate(layers):
+            length = layer.keys.shape[2]
+            self.keys[row, :, :length] = layer.keys[0]
+            self.values[row, :, :length] = layer.values[0]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """Length and offset of a mask."""
@@ -97,6 +107,7 @@ class Slots:
         self.reach = max(lengths)
         self.rows = torch.arange(len(lengths), device=device)[:, None]
         self.where = self.rows
+        self.moves: Tensor | None = None  # (3, moves): rows, old and new slots
 
     def open(self, new: int) -> None:
         """Make room for `new` tokens behind every row."""
@@ -121,7 +132,10 @@ class SlotCache(Cache):
         super().__init__(layers=[SlotLayer(layer, self.slots) for layer in layers])
 
     def keep(self, accepted: Sequence[Sequence[int]]) -> None:
-        """Keep each row's accepted nodes of the last forward: ascending, node 0 among them."""
+        """Keep each row's accepted nodes of the last forward: ascending, node 0 among them.
+
+        They are moved by the next forward, layer by layer, so that a captured graph does it too.
+        """
         rows, old, new = [], [], []
         for row, nodes in enumerate(accepted):
             begin = self.slots.lengths[row]
@@ -131,13 +145,19 @@ class SlotCache(Cache):
                     old.append(begin + node)
                     new.append(begin + place)
             self.slots.lengths[row] = begin + len(nodes)
-        if rows:
-            moves = torch.tensor([rows, old, new], device=self.slots.device)
-            for layer in self.layers:
-                layer.move(*moves)
+        self.slots.moves = (
+            torch.tensor([rows, old, new], device=self.slots.device) if rows else None
+        )
+
+    def settle(self) -> None:
+        """Bring what was accepted into place now, rather than with the next forward."""
+        for layer in self.layers:
+            layer.move()
+        self.slots.moves = None
 
     def select(self, rows: Sequence[int]) -> None:
         """Keep some rows."""
+        self.settle()
         slots = self.slots
         indices = torch.tensor(rows, device=slots.device)
         for layer in self.layers:
@@ -147,6 +167,7 @@ class SlotCache(Cache):
 
     def plain(self) -> DynamicCache:
         """A one-row cache as transformers makes them."""
+        self.settle()
         length = self.slots.lengths[0]
         cache = DynamicCache()
         for number, layer in enumerate(self.layers):

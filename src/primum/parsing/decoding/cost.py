@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from primum.parsing.decoding.loop import steps_for
 from primum.parsing.decoding.prefill import Prefilled
-from primum.parsing.decoding.steps import ChainSteps, TreeSteps, can_take_trees
+from primum.parsing.decoding.steps import ChainSteps
 from primum.parsing.speculation.tree import Tree
 
 WIDTHS = (1, 2, 4, 8, 16, 32, 64)
@@ -26,8 +27,7 @@ def measure(
     Args:
         sequence: A prefilled prompt of the usual length; its cache is left as it was.
     """
-    trees = can_take_trees(model, sequence)
-    steps = TreeSteps(model, [sequence]) if trees else ChainSteps(model, sequence)
+    steps = steps_for(model, [sequence])
     taken: dict[int, list[float]] = {width: [] for width in widths}
     for repeat in range(repeats + 1):
         for width in widths:
@@ -35,7 +35,7 @@ def measure(
             (logits,) = steps.verify([0], [chain(np.zeros(width, dtype=np.int64))])
             logits.argmax(-1).cpu()  # waits for the device
             seconds = time.perf_counter() - began
-            if not trees:
+            if isinstance(steps, ChainSteps):
                 steps.cache.crop(-width)
             if repeat:  # the first round warms up
                 taken[width].append(seconds)

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from primum.parsing.decoding.graphs import can_be_fixed, fixed_steps
 from primum.parsing.decoding.prefill import Prefilled
 from primum.parsing.decoding.rules import Rules
 from primum.parsing.decoding.steps import ChainSteps, Steps, TreeSteps, can_take_trees
@@ -48,8 +49,13 @@ def row(sequence: Prefilled, speculator: Speculator | None, tolerance: float = 1
 
 
 def steps_for(model: Any, sequences: Sequence[Prefilled]) -> Steps:
-    """Trees where the model can take them, else chains, one sequence at a time."""
+    """Trees where the model can take them, else chains, one sequence at a time.
+
+    On a GPU the shapes are fixed and captured.
+    """
     if all(can_take_trees(model, sequence) for sequence in sequences):
+        if can_be_fixed(sequences):
+            return fixed_steps(model, sequences, capture=True)
         return TreeSteps(model, sequences)
     (sequence,) = sequences
     return ChainSteps(model, sequence)

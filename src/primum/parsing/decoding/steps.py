@@ -59,6 +59,24 @@ def can_take_trees(model: Any, sequence: Prefilled) -> bool:
     )
 
 
+def padded(
+    roots: Sequence[int], trees: Sequence[Tree], width: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Trees of several rows as tensors: tokens, depths (rows, width), sight (rows, width, width).
+
+    Padding nodes see themselves alone: a row that sees nothing would be NaN.
+    """
+    tokens = np.zeros((len(trees), width), dtype=np.int64)
+    depths = np.zeros((len(trees), width), dtype=np.int64)
+    sight = np.tile(np.eye(width, dtype=bool), (len(trees), 1, 1))
+    for row, (root, tree) in enumerate(zip(roots, trees, strict=True)):
+        size = len(tree)
+        tokens[row, :size], tokens[row, 0] = tree.tokens, root
+        depths[row, :size] = tree.depths
+        sight[row, :size, :size] = tree.sight
+    return torch.from_numpy(tokens), torch.from_numpy(depths), torch.from_numpy(sight)
+
+
 class TreeSteps:
     """Trees of several sequences at once.
 
@@ -99,39 +117,50 @@ class TreeSteps:
     def verify(self, roots: Sequence[int], trees: Sequence[Tree]) -> list[Tensor]:
         """One forward over all rows' trees."""
         width = max(map(len, trees))
-        tokens = np.zeros((len(trees), width), dtype=np.int64)
-        depths = np.zeros((len(trees), width), dtype=np.int64)
-        for row, (root, tree) in enumerate(zip(roots, trees, strict=True)):
-            tokens[row, : len(tree)] = tree.tokens
-            tokens[row, 0] = root
-            depths[row, : len(tree)] = tree.depths
-        self.cache.slots.open(width)
+        ids, depths, sight = padded(roots, trees, width)
+        slots = self.cache.slots
+        slots.open(width)
+        lengths = torch.tensor(slots.lengths, device=self._device)
+        logits = self._forward(
+            ids.to(self._device),
+            self._next + depths.to(self._device),
+            self._mask(lengths, sight.to(self._device), slots.reach),
+        )
+        slots.moves = None
+        return [logits[row, : len(tree)] for row, tree in enumerate(trees)]
+
+    def _forward(self, ids: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
+        """Logits (rows, nodes, vocabulary)."""
         inputs = dict(self._inputs)
         for name in self._types:  # decoded tokens are text
-            inputs[name] = inputs[name].new_zeros(len(trees), width)
+            inputs[name] = torch.zeros_like(ids)
         outputs = self.model(
-            input_ids=torch.from_numpy(tokens).to(self._device),
-            position_ids=self._next + torch.from_numpy(depths).to(self._device),
-            attention_mask=self._mask(trees, width),
+            input_ids=ids,
+            position_ids=positions,
+            attention_mask=mask,
             past_key_values=self.cache,
             **(inputs | {"use_cache": True, "return_dict": True}),
         )
-        return [outputs.logits[row, : len(tree)] for row, tree in enumerate(trees)]
+        return outputs.logits
 
-    def _mask(self, trees: Sequence[Tree], width: int) -> Tensor:
-        """Additive mask (rows, 1, nodes, slots)."""
-        slots = self.cache.slots
-        seen = np.zeros((len(trees), width, slots.reach), dtype=bool)
-        for row, tree in enumerate(trees):
-            begin = slots.lengths[row]
-            seen[row, :, :begin] = True  # padding nodes too: a row that sees nothing is NaN
-            seen[row, : len(tree), begin : begin + len(tree)] = tree.sight
-        sight = torch.from_numpy(seen).to(self._device)
+    def _mask(self, lengths: Tensor, sight: Tensor, reach: int) -> Tensor:
+        """Additive mask (rows, 1, nodes, slots), made where the model is.
+
+        Args:
+            lengths: Tokens of each row (rows,).
+            sight: Which nodes of a tree a node sees (rows, nodes, nodes).
+            reach: Slots the forward looks at.
+        """
+        width = sight.shape[-1]
+        slot = torch.arange(reach, device=sight.device)
+        node = slot - lengths[:, None]  # (rows, slots): before the tree it is negative
+        inside = node.clamp(0, width - 1)[:, None].expand(-1, width, -1)
+        seen = sight.gather(2, inside) & (node < width)[:, None] | (node < 0)[:, None]
         for row, hidden in enumerate(self._hidden):
             if hidden is not None:
-                sight[row, :, : len(hidden)] &= ~hidden
-        mask = torch.zeros(sight.shape, dtype=self.dtype, device=self._device)
-        return mask.masked_fill_(~sight, torch.finfo(self.dtype).min)[:, None]
+                seen[row, :, : len(hidden)] &= ~hidden
+        mask = torch.zeros(seen.shape, dtype=self.dtype, device=sight.device)
+        return mask.masked_fill_(~seen, torch.finfo(self.dtype).min)[:, None]
 
     def keep(self, accepted: Sequence[Sequence[int]]) -> None:
         """Move the accepted nodes into place; what lies behind them is written over."""

@@ -14,6 +14,10 @@ from primum.parsing.speculation.proposer import Proposer
 from primum.parsing.speculation.tree import Tree, bare, cut, merge
 
 
+PATIENCE = 12  # fruitless steps in a row before the first rest
+LONGEST_REST = 16  # steps
+
+
 @dataclass(frozen=True)
 class Claim:
     """Who said so: a proposer and its kind of evidence."""
@@ -27,6 +31,9 @@ class Claim:
 
 class Speculator:
     """Trees of continuations for one sequence after another.
+
+    Where step after step brings nothing, drafting rests, longer every time up to `LONGEST_REST`
+    steps: drafts that are of no use must cost next to nothing.
 
     Args:
         proposers: Where continuations come from.
@@ -44,6 +51,7 @@ class Speculator:
         self.belief = Belief(len(self.claims))
         self.seconds = 0.0  # spent here, all pages
         self._candidates: Candidates | None = None
+        self._fruitless = self._rest = 0
 
     def start(self, drafts: Sequence[Draft]) -> None:
         """Begin a page."""
@@ -51,6 +59,7 @@ class Speculator:
         for proposer in self.proposers:
             proposer.start(drafts)
         self._candidates = None
+        self._fruitless = self._rest = 0
         self.seconds += time.perf_counter() - began
 
     def propose(self, room: int | None = None, chain: bool = False) -> Tree:
@@ -68,6 +77,10 @@ class Speculator:
         return tree
 
     def _propose(self, depth: int) -> Tree:
+        if self._rest:
+            self._rest -= 1
+            self._candidates = None
+            return bare()
         parts, base = [], 0
         for proposer in self.proposers if depth > 0 else ():
             part = proposer.propose(depth)
@@ -88,6 +101,9 @@ class Speculator:
         began = time.perf_counter()
         if self._candidates is not None:
             self.belief.learn(self._candidates, np.asarray(tokens, dtype=np.int64))
+            self._fruitless = 0 if len(tokens) > 1 else self._fruitless + 1
+            if self._fruitless >= PATIENCE:
+                self._rest = min(LONGEST_REST, self._fruitless - PATIENCE + 1)
         for proposer in self.proposers:
             proposer.push(tokens)
         self.budget.record(nodes, len(tokens), seconds)
