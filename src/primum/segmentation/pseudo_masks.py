@@ -164,10 +164,10 @@ class UniapProposals:
         doubled = (regions.parent >= 0) & (regions.area > self.overlap * inside)
         wanted = (regions.level >= 0) & ~doubled & (regions.area <= self.largest * total)
         rank = torch.where(wanted, regions.persistence * (total + 1) + regions.area, -1)
-        order = best(rank, self.instances)
+        order, valid = best(rank, self.instances)
         labels = found.labels.flatten(2)
         layer, label = regions.level.gather(1, order), regions.label.gather(1, order)
-        area, valid = regions.area.gather(1, order), rank.gather(1, order) >= 0
+        area = regions.area.gather(1, order)
         feature = regions.feature.gather(1, order[..., None].expand(-1, -1, channels)).float()
         if found.semantic is not None:
             levels, groups = len(labels), found.semantic.flatten(2)
@@ -213,11 +213,19 @@ def semantic_rows(groups: Tensor, limit: int, largest: float, smallest: int) -> 
     listed = listed.transpose(0, 1).flatten(1) & (area <= largest * total)
     layer = torch.arange(levels, device=groups.device).repeat_interleave(first.shape[-1])
     rank = torch.where(listed, area, -1)
-    order = best(rank, limit)
+    order, valid = best(rank, limit)
     layer = layer.expand(batch, -1).gather(1, order)
-    return Rows(layer, label.gather(1, order), area.gather(1, order), rank.gather(1, order) >= 0)
+    return Rows(layer, label.gather(1, order), area.gather(1, order), valid)
 
 
-def best(rank: Tensor, limit: int) -> Tensor:
-    """Columns of the `limit` highest values of each row, ties to the left."""
-    return torch.sort(rank, dim=1, descending=True, stable=True).indices[:, :limit]
+def best(rank: Tensor, limit: int) -> tuple[Tensor, Tensor]:
+    """Columns of the `limit` highest values of each row, ties to the left.
+
+    Returns:
+        Columns (batch, limit), and whether there is a value of at least zero there; some column
+        stands where there is none.
+    """
+    padded = functional.pad(rank, (0, max(0, limit - rank.shape[1])), value=-1)
+    found = torch.sort(padded, dim=1, descending=True, stable=True)
+    columns = found.indices[:, :limit].clamp(max=rank.shape[1] - 1)
+    return columns, found.values[:, :limit] >= 0

@@ -54,8 +54,9 @@ class Views:
             wide = min(1.0, math.sqrt(share * shape))
             high = min(1.0, math.sqrt(share / shape))
             x, y = draw(0, 1 - wide), draw(0, 1 - high)
-            corners = [round(edge * span) for edge in (x, y, x + wide, y + high)]
-            corners[2:] = [max(corners[2], corners[0] + 1), max(corners[3], corners[1] + 1)]
+            corners = [min(round(edge * span), span - 1) for edge in (x, y)]
+            for edge, low in zip((x + wide, y + high), tuple(corners), strict=True):
+                corners.append(max(round(edge * span), low + 1))
             piece = square[:, corners[1] : corners[3], corners[0] : corners[2]]
             piece = resized(piece, self.local_side)
             flip = draw(0, 1) < 0.5

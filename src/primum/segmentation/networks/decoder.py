@@ -74,7 +74,11 @@ class QueryDecoder(nn.Module):
         if anchored and self.anchors**2 != instances:
             raise ValueError(f"{instances} anchored queries do not fill a square grid")
         self.pixels = mask2former.Mask2FormerPixelDecoder(config, [channels] * 4)
+        # its own comes from a constructor that ignores `torch.device("meta")`
+        self.pixels.level_embed = nn.Parameter(torch.empty(3, hidden))
         self.layers = mask2former.Mask2FormerMaskedAttentionDecoder(config)
+        if anchored:
+            self.layers.mask_predictor = LookAlike(self.layers.mask_predictor, self.anchors)
         self.place = mask2former.Mask2FormerSinePositionEmbedding(hidden // 2, normalize=True)
         learned = semantic if anchored else instances + semantic
         self.content = nn.Parameter(torch.randn(learned, hidden))
@@ -83,6 +87,10 @@ class QueryDecoder(nn.Module):
         self.scale = nn.Parameter(torch.randn(3, hidden))
         self.objectness = nn.Linear(hidden, 1)
         self.initialise(mask2former)
+        if anchored:  # likeness alone decides at first
+            last = self.layers.mask_predictor.embed.layers[-1].layers[0]
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
 
     def initialise(self, mask2former: object) -> None:
         """Mask2Former's own initialisation, which transformers keeps with its whole model."""
@@ -107,8 +115,8 @@ class QueryDecoder(nn.Module):
         if self.anchors:
             finest = pixels.multi_scale_features[-1]
             place = self.place(finest.shape, finest.device, finest.dtype)
-            content = torch.cat([self.at_anchors(finest), content])
-            position = torch.cat([self.at_anchors(place), position])
+            content = torch.cat([at_anchors(finest, self.anchors), content])
+            position = torch.cat([at_anchors(place, self.anchors), position])
         kinds = torch.cat(
             [row.expand(count, -1) for row, count in zip(self.kind, self.kinds, strict=True)]
         )
@@ -130,10 +138,52 @@ class QueryDecoder(nn.Module):
             queries[-1],
         )
 
-    def at_anchors(self, pixels: Tensor) -> Tensor:
-        """(batch, channels, rows, columns) at the anchors: (anchors, batch, channels)."""
-        at = (torch.arange(self.anchors, device=pixels.device) + 0.5) / self.anchors * 2 - 1
-        points = torch.stack(torch.meshgrid(at, at, indexing="xy"), -1).to(pixels.dtype)
-        points = points[None].expand(len(pixels), -1, -1, -1)
-        found = nn.functional.grid_sample(pixels, points, align_corners=False)
-        return found.flatten(2).permute(2, 0, 1)
+
+class LookAlike(nn.Module):
+    """Mask2Former's mask predictor for anchored queries.
+
+    To the product of a query's embedding and a pixel's it adds how much the pixel looks like the
+    anchor: before anything is learned, a mask is what resembles its anchor.
+
+    Args:
+        predictor: Mask2Former's own.
+        anchors: Along each side of the grid; other queries come behind those of the grid.
+    """
+
+    def __init__(self, predictor: nn.Module, anchors: int) -> None:
+        super().__init__()
+        self.embed, self.heads, self.anchors = predictor.mask_embedder, predictor.num_heads, anchors
+        self.sharpness = nn.Parameter(torch.tensor(8.0))
+        self.least = nn.Parameter(torch.tensor(0.5))  # cosine at which a pixel is as good as in
+
+    def forward(
+        self, queries: Tensor, pixels: Tensor, size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Mask logits, and where the next layer must not look.
+
+        Args:
+            queries: (queries, batch, hidden).
+            pixels: (batch, hidden, height, width).
+            size: Of the map that the next layer looks at.
+
+        Returns:
+            (batch, queries, height, width) and (batch * heads, queries, rows * columns) bool.
+        """
+        masks = torch.einsum("bqc,bchw->bqhw", self.embed(queries.transpose(0, 1)), pixels)
+        looks = nn.functional.normalize(pixels, dim=1)
+        alike = torch.einsum("qbc,bchw->bqhw", at_anchors(looks, self.anchors), looks)
+        alike = self.sharpness * (alike - self.least)
+        masks = masks + nn.functional.pad(alike, (0, 0, 0, 0, 0, len(queries) - self.anchors**2))
+        with torch.no_grad():
+            small = nn.functional.interpolate(masks, size, mode="bilinear", align_corners=False)
+            outside = (small < 0).flatten(2).repeat_interleave(self.heads, 0)
+        return masks, outside
+
+
+def at_anchors(pixels: Tensor, anchors: int) -> Tensor:
+    """(batch, channels, rows, columns) at a square grid of points: (points, batch, channels)."""
+    at = (torch.arange(anchors, device=pixels.device) + 0.5) / anchors * 2 - 1
+    points = torch.stack(torch.meshgrid(at, at, indexing="xy"), -1).to(pixels.dtype)
+    points = points[None].expand(len(pixels), -1, -1, -1)
+    found = nn.functional.grid_sample(pixels, points, align_corners=False)
+    return found.flatten(2).permute(2, 0, 1)
