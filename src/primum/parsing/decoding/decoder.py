@@ -256,10 +256,11 @@ class Decoder:
 
 def crop(image: Any, box: Box) -> Any:
     """A region of a page with a small margin, cut to the page and never empty."""
-    wide = Box(box.left - MARGIN, box.top - MARGIN, box.right + MARGIN, box.bottom + MARGIN)
-    left, top, right, bottom = map(int, wide.inside(Box(0, 0, *image.size)))
-    left, top = min(left, image.width - 1), min(top, image.height - 1)
-    return image.crop((left, top, max(right, left + 1), max(bottom, top + 1)))
+    left = int(min(max(box.left - MARGIN, 0), image.width - 1))
+    top = int(min(max(box.top - MARGIN, 0), image.height - 1))
+    right = int(max(min(box.right + MARGIN, image.width), left + 1))
+    bottom = int(max(min(box.bottom + MARGIN, image.height), top + 1))
+    return image.crop((left, top, right, bottom))
 
 
 def _crops(page: Page) -> list[Region]:
