@@ -122,6 +122,16 @@ def test_a_failing_drafter_is_a_fallback(model: Path, scans: Path, tmp_path: Pat
     assert "no drafts" in entry.reason and entry.status in ("fallback", "truncated", "looped")
 
 
+@pytest.mark.parametrize("mode", ["plain", "page"])
+def test_a_page_that_takes_too_long_is_cut(
+    model: Path, scans: Path, tmp_path: Path, mode: str
+) -> None:
+    short = job(model, tmp_path / "out", mode, drafts="none", timeout=1e-6)
+    short.max_new_tokens = 4000
+    (entry,) = short.run(list(find_pages(scans / "a.png")))
+    assert entry.status in ("timeout", "ok") and entry.tokens < 100
+
+
 def test_the_command(
     model: Path, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

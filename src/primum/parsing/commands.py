@@ -46,6 +46,9 @@ def register(subparsers: Any) -> None:
         help="auto takes a PDF's text where there is some, else OCR",
     )
     parser.add_argument("--max-new-tokens", type=int, default=8192, metavar="N", help="of a page")
+    parser.add_argument(
+        "--page-timeout", type=float, metavar="S", help="seconds; what was read by then is kept"
+    )
     parser.add_argument("--dpi", type=int, default=144, help="of PDF pages (default: 144)")
     parser.add_argument("--dtype", default="auto", help="float32, bfloat16 or float16")
     parser.add_argument("--device", help="cuda, cuda:1, cpu ... (default: a GPU if there is one)")
@@ -56,7 +59,7 @@ def register(subparsers: Any) -> None:
         "--retry",
         action="append",
         default=[],
-        choices=("failed", "truncated", "looped", "fallback"),
+        choices=("failed", "truncated", "looped", "timeout", "fallback"),
         help="read pages of this status once more; may be repeated",
     )
     parser.add_argument("--trust-remote-code", action="store_true")
@@ -95,6 +98,7 @@ def run_parse(arguments: argparse.Namespace) -> int:
         drafts=arguments.drafts,
         max_new_tokens=arguments.max_new_tokens,
         dpi=arguments.dpi,
+        timeout=arguments.page_timeout,
         shard=shard,
     )
     columns = (

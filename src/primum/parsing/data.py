@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,6 @@ from lightning import LightningDataModule
 from PIL import Image, UnidentifiedImageError
 from torch.utils.data import DataLoader, Dataset
 
-from primum.checkpoints.manifest import plain
 from primum.errors import UserError
 from primum.files import sha256
 from primum.language.batches import IGNORED
@@ -139,14 +139,8 @@ class SyntheticData(PageData):
 
     def fingerprints(self) -> list[dict[str, Any]]:
         """What the pages follow from."""
-        return [
-            {
-                "name": f"synthetic pages, generator {GENERATOR}",
-                "split": "train",
-                "rows": self.bundles,
-                "sha256": str(plain({"seed": self.seed})),
-            }
-        ]
+        told = [self.stages, self.bundles, self.earlier, self.seed, self.batch_size]
+        return [fingerprint(f"synthetic pages, generator {GENERATOR}", self.bundles, repr(told))]
 
 
 class Bundles(Dataset[list[Sample]]):
@@ -208,15 +202,9 @@ class FolderData(PageData):
     def fingerprints(self) -> list[dict[str, Any]]:
         """Which pages were trained on."""
         assert isinstance(self.training, Folder)
-        together = [sha256(file) for file in self.training.files]
-        return [
-            {
-                "name": self.train,
-                "split": "train",
-                "rows": len(together),
-                "sha256": ",".join(together[:3]),
-            }
-        ]
+        files = self.training.files
+        whole = [sha256(file) + sha256(file.with_suffix(".md")) for file in files]
+        return [fingerprint(self.train, len(files), "".join(whole))]
 
 
 class Folder(Dataset[list[Sample]]):
@@ -258,6 +246,12 @@ def synthetic(page: SyntheticPage) -> Sample:
         (run.text, run.box) for one in page.placed for run in one.runs if not run.latex and run.text
     )
     return Sample(page.image, page.markdown, lines, f"synthetic page {page.seed}")
+
+
+def fingerprint(name: str, rows: int, content: str) -> dict[str, Any]:
+    """What a manifest says of training data."""
+    hashed = hashlib.sha256(content.encode()).hexdigest()
+    return {"name": name, "split": "train", "rows": rows, "sha256": hashed}
 
 
 def learned(batch: dict[str, Any]) -> float:

@@ -13,9 +13,7 @@ from typing import Literal
 from primum.errors import UserError
 from primum.files import full_disk_named
 
-Status = Literal["ok", "blank", "truncated", "looped", "fallback", "failed"]
-#: statuses of pages whose output is whole
-GOOD: tuple[Status, ...] = ("ok", "blank", "fallback")
+Status = Literal["ok", "blank", "truncated", "looped", "timeout", "fallback", "failed"]
 
 
 @dataclass(frozen=True)
@@ -26,8 +24,8 @@ class Entry:
         key: Content of the page, weights and settings: the same key is never read twice.
         name: Of the page, as its output files are called.
         status: `ok`; `blank`: nothing is printed there; `truncated`: cut at the length cap;
-            `looped`: cut there while repeating itself; `fallback`: drafting failed and the page was
-            read plainly; `failed`: nothing was read.
+            `looped`: cut while repeating itself; `timeout`: cut by the clock; `fallback`: drafting
+            failed and the page was read plainly; `failed`: nothing was read.
         tokens: Of the output.
         forwards: Of the model.
         seconds: For drafting and decoding.

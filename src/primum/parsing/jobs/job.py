@@ -32,6 +32,7 @@ class Job:
         drafts: `none`, `text` for a PDF's own text, `ocr`, or `auto`: text where there is some.
         max_new_tokens: Of a page.
         dpi: Of PDF pages.
+        timeout: Seconds that decoding a page may take; what was read by then is kept.
         shard: (number, count): every `count`-th page, from `number` on.
     """
 
@@ -40,11 +41,14 @@ class Job:
     drafts: str = "auto"
     max_new_tokens: int = 8192
     dpi: int = 144
+    timeout: float | None = None
     shard: tuple[int, int] = (0, 1)
     settings: str = field(init=False)
 
     def __post_init__(self) -> None:
-        told = [self.reader.identity(), self.drafts, self.max_new_tokens, self.dpi]
+        told = [
+            self.reader.identity(), self.drafts, self.max_new_tokens, self.dpi, self.timeout,
+        ]  # fmt: skip
         self.settings = json.dumps(told, sort_keys=True, default=str)
 
     def run(
@@ -105,8 +109,9 @@ class Job:
             return Entry(key, page.name, "failed", reason=reason[:500])
         status: Status = "fallback" if trouble else "ok"
         if not found.finished:
-            status = "looped" if loops(found.tokens) else "truncated"
-            trouble = trouble or f"cut at {self.max_new_tokens} tokens"
+            late = len(found.tokens) < self.max_new_tokens
+            status = "looped" if loops(found.tokens) else "timeout" if late else "truncated"
+            trouble = trouble or f"cut at {len(found.tokens)} tokens"
         seconds = time.perf_counter() - began
         return Entry(
             key,
@@ -134,6 +139,7 @@ class Job:
         self.reader.load()
         assert self.reader.decoder is not None and self.reader.encoder is not None
         self.reader.decoder.max_new_tokens = self.max_new_tokens
+        self.reader.network.generation_config.max_time = self.timeout
         target = PromptedTarget(self.reader.network, self.reader.encoder, self.reader.surface)
         (found,) = self.reader.decoder(target, [Page(image, regions)])
         return found
