@@ -9,12 +9,13 @@ from primum import __version__, doctor
 from primum.alignment.trust import commands as trust
 from primum.bench import commands as bench
 from primum.benchmarks import commands as benchmarks
+from primum.benchmarks import governance_commands as governance
 from primum.checkpoints import commands as checkpoints
 from primum.errors import UserError
 from primum.language import commands as language
 from primum.parsing import commands as parsing
 
-ROOMS = (checkpoints, trust, language, benchmarks, bench, parsing, doctor)
+ROOMS = (checkpoints, trust, language, benchmarks, governance, bench, parsing, doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
