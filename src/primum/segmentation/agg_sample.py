@@ -60,7 +60,9 @@ class AggSampleModule(LightningModule):
         side: int = 224,
     ) -> None:
         super().__init__()
-        self.encoder = network.encoder.requires_grad_(False).eval()
+        network.requires_grad_(False)
+        self.encoder, self.load_pretrained = network.encoder.eval(), network.load_pretrained
+        network.head.requires_grad_(True)
         self.mean, self.std = network.mean, network.std
         self.head, self.teacher = network.head, Teacher(network.head)
         self.proposals, self.build_optimizer = proposals, optimizer
@@ -69,6 +71,10 @@ class AggSampleModule(LightningModule):
         self.teacher_temperature = (teacher_temperature[0], teacher_temperature[1])
         self.prototypes, self.side = len(network.head.prototypes), side
         self.targets = Centring(self.prototypes)
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit":
+            self.load_pretrained()
 
     def train(self, mode: bool = True) -> "AggSampleModule":
         """The backbone stays in evaluation mode."""

@@ -73,6 +73,11 @@ class S2UniSegModule(MaskStudent):
         self.temperature, self.teacher_warmup = temperature, teacher_warmup
         self.teacher_temperature = (teacher_temperature[0], teacher_temperature[1])
 
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if stage == "fit":
+            self.teacher.network.load_state_dict(self.student.state_dict())
+
     @property
     def segmenting(self) -> nn.Module:
         return self.teacher.network if self.answers == "teacher" else self.student

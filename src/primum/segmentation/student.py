@@ -1,7 +1,7 @@
 """What every way of training a mask decoder shares: the network, its losses, its optimizer."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from primum.segmentation.data.images import read_image
 from primum.segmentation.networks.decoder import Prediction
 from primum.segmentation.networks.uniseg import UniSeg
 from primum.segmentation.objectives.masks import mask_losses, objectness_loss
@@ -119,3 +120,9 @@ class MaskStudent(LightningModule):
     def segment(self, image: Tensor, limit: int = 100) -> Masks:
         """Masks of one (3, height, width) uint8 image of any size, best first."""
         return segment(self.segmenting, image, self.side, limit)
+
+    def answer(self, cases: Sequence[Any], settings: object) -> list[list[dict[str, Any]]]:
+        """Sit a benchmark over pictures: the masks of each case's `files["image"]`, best first."""
+        self.eval()
+        found = [self.segment(read_image(case.files["image"]), limit=1000) for case in cases]
+        return [one.as_dicts() for one in found]

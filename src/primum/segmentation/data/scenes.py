@@ -5,11 +5,16 @@ light and dark, and two objects (or an object and what lies behind it) can share
 is drawn from any data set, so scenes may be shipped, and a seed gives the same scenes everywhere.
 """
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from primum.extras import require
+from primum.files import atomic_folder
 
 SMALLEST_VISIBLE = 0.45  # share of its own area an object must keep when others cover it
 
@@ -145,3 +150,37 @@ def blurred_shadow(shape: np.ndarray, side: int) -> np.ndarray:
     for axis in (0, 1):
         shadow = sum(np.roll(shadow, step, axis) for step in (-2, -1, 0, 1, 2)) / 5
     return shadow
+
+
+def write_coco(scenes: Scenes, folder: str | Path) -> Path:
+    """Write scenes as pictures and their exact masks as a COCO file, for any benchmark to read.
+
+    Returns:
+        The annotations' path, `folder/masks.json`; the pictures lie beside it.
+    """
+    coco = require("pycocotools.mask", "segmentation")
+    image = require("PIL.Image", "vision")
+    images, annotations = [], []
+    with atomic_folder(folder) as partial:
+        for index in range(len(scenes)):
+            scene, name = scenes.scene(index), f"{scenes.name(index)}.png"
+            image.fromarray(scene.image).save(partial / name)
+            height, width = scene.image.shape[:2]
+            images.append({"id": index, "file_name": name, "height": height, "width": width})
+            for mask in scene.masks:
+                code = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
+                annotations.append(
+                    {
+                        "id": len(annotations) + 1,
+                        "image_id": index,
+                        "category_id": 1,
+                        "segmentation": code | {"counts": code["counts"].decode()},
+                        "area": int(mask.sum()),
+                        "bbox": coco.toBbox(code).tolist(),
+                        "iscrowd": 0,
+                    }
+                )
+        categories = [{"id": 1, "name": "object"}]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        (partial / "masks.json").write_text(json.dumps(content))
+    return Path(folder) / "masks.json"

@@ -20,7 +20,8 @@ class UniSeg(nn.Module):
     projection leads from the one space to the other before the head that both share.
 
     Args:
-        backbone: Arguments of `networks.encoder.vit`: `name`, `pretrained`, and timm's own.
+        backbone: Arguments of `networks.encoder.vit`: `name`, `pretrained`, and timm's own. Nothing
+            is downloaded before `load_pretrained`, so that a trained network is rebuilt offline.
         channels, stem, reduction: See `Encoder`.
         decoder: Arguments of `QueryDecoder`.
         head: Arguments of `PrototypeHead`.
@@ -39,11 +40,19 @@ class UniSeg(nn.Module):
         std: Sequence[float] = STD,
     ) -> None:
         super().__init__()
-        self.encoder = Encoder(vit(**backbone), channels, stem, reduction)
+        self.backbone = dict(backbone)
+        self.encoder = Encoder(
+            vit(**self.backbone | {"pretrained": False}), channels, stem, reduction
+        )
         self.decoder = QueryDecoder(channels, **(decoder or {}))
         self.projection = nn.Linear(self.hidden, self.encoder.width)
         self.head = PrototypeHead(self.encoder.width, **(head or {}))
         self.mean, self.std = tuple(mean), tuple(std)
+
+    def load_pretrained(self) -> None:
+        """Fetch the ViT's weights, where the backbone asks for pretrained ones."""
+        if self.backbone.get("pretrained"):
+            self.encoder.vit.load_state_dict(vit(**self.backbone).state_dict())
 
     @property
     def hidden(self) -> int:
