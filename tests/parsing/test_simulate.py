@@ -73,6 +73,7 @@ def test_an_empty_text_is_an_error():
         simulate([Replay("blank.png", [], 0, [])], ours())
 
 
+@pytest.mark.slow
 def test_rehearsals_follow_their_script(tmp_path):
     from primum.cli import main
 

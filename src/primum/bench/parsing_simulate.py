@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -44,7 +44,7 @@ def run(arguments: Any) -> int:
         regions = own.regions if arguments.drafts == "wheels" else _boxed(page, own.lines)
         draft = Draft.of([SURFACE.write(one) for one in regions], tokenizer.encode)
         replays.append(Replay(image.name, tokenizer.encode(text), len(text), [draft]))
-    made: dict[str, partial[Proposer]] = {
+    made: dict[str, Callable[[], Proposer]] = {
         "region": partial(RegionMatch),
         "own output": partial(OwnOutput),
         "alignment": partial(Alignment, tokenizer.encode, lambda ids: tokenizer.decode(list(ids))),

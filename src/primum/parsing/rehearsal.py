@@ -21,7 +21,7 @@ from primum.parsing.speculation.tree import Tree
 from primum.parsing.speculation.walk import Walk
 
 # Language models by name; `dots` is the one of dots.ocr (its config.json).
-SIZES: dict[str, dict[str, int]] = {
+SIZES: dict[str, dict[str, Any]] = {
     "10M": {
         "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 6,
         "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 8192,

@@ -32,6 +32,8 @@ class SlotLayer(CacheLayerMixin):
 
     is_sliding = False
     is_croppable = False
+    keys: Any
+    values: Any
 
     def __init__(self, layers: Sequence[Any], slots: Slots) -> None:
         super().__init__()
@@ -125,8 +127,10 @@ class SlotCache(Cache):
         caches: Each of batch size 1 and `takes_trees`.
     """
 
+    layers: list[Any]
+
     def __init__(self, caches: Sequence[DynamicCache]) -> None:
-        first = caches[0].layers[0]
+        first: Any = caches[0].layers[0]
         self.slots = Slots([cache.get_seq_length() for cache in caches], first.keys.device)
         layers = zip(*(cache.layers for cache in caches), strict=True)
         super().__init__(layers=[SlotLayer(layer, self.slots) for layer in layers])

@@ -157,12 +157,13 @@ class Decoder:
         result = []
         for one, prompt in zip(rows, inputs, strict=True):
             seconds = {"prefill": (ready - began) / share, "decode": (done - ready) / share}
-            made = self._decoded(target, one, mode, seconds)
+            read = self._decoded(target, one, mode, seconds)
             if self.verify:
                 started = time.perf_counter()
-                made.verification = verify(target.model, self._prefill(target, prompt), made.tokens)
+                again = self._prefill(target, prompt)
+                read.verification = verify(target.model, again, read.tokens)
                 seconds["verify"] = time.perf_counter() - started
-            result.append(made)
+            result.append(read)
         return result
 
     def _by_regions(self, target: Target, page: Page) -> Decoded:

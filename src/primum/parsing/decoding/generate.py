@@ -98,7 +98,8 @@ class Speculative:
             return "the cache is off"
         if getattr(cache, "is_compileable", False):
             return f"a {type(cache).__name__} cannot take rejected tokens back"
-        if model.config.is_encoder_decoder and not cache.is_croppable:
+        cache.activate_past_recording()
+        if not cache.is_croppable:
             return "the cache cannot take rejected tokens back"
         return None
 
@@ -121,7 +122,7 @@ class Speculative:
         )
 
 
-def _as_dict(model: Any, ids: Tensor, steps: Any, kwargs: dict[str, Any]) -> Any:
+def _as_dict(model: Any, ids: Any, steps: Any, kwargs: dict[str, Any]) -> Any:
     from transformers.generation.utils import (
         GenerateDecoderOnlyOutput,
         GenerateEncoderDecoderOutput,

@@ -110,7 +110,7 @@ class FixedSteps(TreeSteps):
 
     def _buffer(self, width: int, rows: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         if width not in self._buffers:
-            long = {"dtype": torch.long, "device": self._device}
+            long: dict[str, Any] = {"dtype": torch.long, "device": self._device}
             self._buffers[width] = (
                 torch.zeros(rows, width, **long),
                 torch.zeros(*self._next.shape[:-1], width, **long),

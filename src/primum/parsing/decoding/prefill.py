@@ -10,7 +10,6 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
-    from transformers.cache_utils import Cache
 
 
 @dataclass
@@ -34,7 +33,7 @@ class Prefilled:
     model_kwargs: dict[str, Any]
 
     @property
-    def cache(self) -> Cache | None:
+    def cache(self) -> Any:
         """The model's keys and values of the prompt."""
         return self.model_kwargs.get("past_key_values")
 
@@ -53,7 +52,7 @@ def begin(
     tokens can be taken back.
     """
     cache = model_kwargs.get("past_key_values")
-    if _forgets(cache):
+    if cache is not None:
         cache.activate_past_recording()
     outputs = model._prefill(input_ids, generation_config, model_kwargs, is_first_iteration=True)
     logits = outputs.logits[0, -1].clone()
@@ -63,10 +62,6 @@ def begin(
     return Prefilled(
         input_ids, logits, logits_processor, stopping_criteria, generation_config, model_kwargs
     )
-
-
-def _forgets(cache: Cache | None) -> bool:
-    return cache is not None and any(getattr(cache, "is_sliding", []))
 
 
 @torch.no_grad()

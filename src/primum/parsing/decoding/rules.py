@@ -25,7 +25,7 @@ class Rules:
 
     def __init__(self, sequence: Prefilled, tolerance: float = 1.0) -> None:
         self.prompt = sequence.input_ids.cpu()
-        self.processors = sequence.processors
+        self.processors: Any = sequence.processors
         self.tolerance = tolerance
         self.room = int(sequence.config.max_length) - self.prompt.shape[1]
         eos = getattr(sequence.config, "_eos_token_tensor", None)
@@ -81,7 +81,8 @@ class Rules:
     def _step_by_step(self, tree: Tree, logits: Tensor) -> Walk:
         """Processors see each node's own path, in order, as in plain decoding."""
         children = _children(tree)
-        nodes, tokens = [0], []
+        nodes = [0]
+        tokens: list[int] = []
         while True:
             scores = logits[nodes[-1]].to(torch.float32, copy=True)[None]
             scores = self.processors(self._ids([*self.output, *tokens]), scores)
@@ -99,7 +100,8 @@ class Rules:
         tokens = torch.as_tensor(tree.tokens, device=scores.device)
         below = (scores[parents, tokens] - best[parents]).cpu().numpy()
         own = choices.cpu().numpy()
-        nodes, path = [0], []
+        nodes = [0]
+        path: list[int] = []
         while True:
             drafted = np.flatnonzero(tree.parents[1:] == nodes[-1]) + 1
             drafted = drafted[below[drafted] >= np.log(self.tolerance)]

@@ -19,13 +19,15 @@ TREE_ATTENTION = frozenset({"eager", "sdpa"})  # kinds that take an additive 4-D
 
 
 class Steps(Protocol):
-    """Verifies trees and keeps what was accepted.
+    """Verifies trees and keeps what was accepted."""
 
-    Attributes:
-        trees: Whether trees are taken, or only chains.
-    """
+    @property
+    def trees(self) -> bool:
+        """Whether trees are taken, or only chains."""
 
-    trees: bool
+    @property
+    def cache(self) -> Any:
+        """Where the keys and values are."""
 
     def verify(self, roots: Sequence[int], trees: Sequence[Tree]) -> list[Tensor]:
         """Logits after each node: one (nodes, vocabulary) a row. `roots` are the pending tokens."""

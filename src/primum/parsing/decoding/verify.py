@@ -76,13 +76,15 @@ def verify(
         )  # fmt: skip
         logits += steps.verify([int(part[0])], [chain])
         steps.keep([list(range(size))])
-    differing, margins = [], []
+    differing: list[int] = []
+    margins: list[float] = []
+    processors: Any = sequence.processors
     place = 0
     for scores in logits:
         for row in scores.to(torch.float32):
             ids = steps._ids.new_tensor([[*sequence.input_ids[0].tolist(), *output[:place]]])
-            if len(sequence.processors):
-                row = sequence.processors(ids, row[None].clone())[0]
+            if len(processors):
+                row = processors(ids, row[None].clone())[0]
             if int(row.argmax()) != output[place]:
                 differing.append(place)
                 margins.append(float(row.max() - row[output[place]]))

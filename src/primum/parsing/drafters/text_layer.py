@@ -66,7 +66,7 @@ class TextLayer:
         """Regions of a page (from 0) in reading order, boxes in pixels of `image(page, dpi)`."""
         lines, titles = self._lines(page, dpi / 72)
         boxes = [*layout, *((box, "title") for box in titles)]
-        return regions_from(lines, boxes)  # type: ignore[arg-type]
+        return regions_from(lines, boxes)
 
     def lines(self, page: int, dpi: float = 200.0) -> list[Line]:
         """Lines of a page, boxes in pixels."""

@@ -8,15 +8,15 @@ from primum.parsing.speculation.draft import Draft
 
 
 class Proposer(Protocol):
-    """A source of continuations. One object serves page after page.
+    """A source of continuations. One object serves page after page."""
 
-    Attributes:
-        name: Shown in traces and reports.
-        claims: Names of the kinds of evidence it tells apart; beliefs are kept for each.
-    """
+    @property
+    def name(self) -> str:
+        """Shown in traces and reports."""
 
-    name: str
-    claims: tuple[str, ...]
+    @property
+    def claims(self) -> tuple[str, ...]:
+        """The kinds of evidence it tells apart; beliefs are kept for each."""
 
     def start(self, drafts: Sequence[Draft]) -> None:
         """Forget the last page and read this one's drafts."""

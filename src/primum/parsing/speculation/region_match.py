@@ -29,9 +29,10 @@ class RegionMatch:
 
     def start(self, drafts: Sequence[Draft]) -> None:
         """Index the drafts; a negative token parts them, which no output can match."""
-        pieces, starts, offset = [], [], 0
+        pieces: list[np.ndarray] = []
+        starts, offset = [], 0
         for number, draft in enumerate(drafts):
-            pieces += [draft.tokens, [-2 - number]]
+            pieces += [draft.tokens, np.array([-2 - number])]
             starts.append(draft.starts + offset)
             offset += len(draft.tokens) + 1
         self._book = np.concatenate(pieces).astype(np.int64) if pieces else np.zeros(0, np.int64)

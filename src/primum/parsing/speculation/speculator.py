@@ -13,7 +13,6 @@ from primum.parsing.speculation.draft import Draft
 from primum.parsing.speculation.proposer import Proposer
 from primum.parsing.speculation.tree import Tree, bare, cut, merge
 
-
 PATIENCE = 12  # fruitless steps in a row before the first rest
 LONGEST_REST = 16  # steps
 
