@@ -12,10 +12,11 @@ from primum.benchmarks import commands as benchmarks
 from primum.benchmarks import governance_commands as governance
 from primum.checkpoints import commands as checkpoints
 from primum.errors import UserError
+from primum.judges import commands as judges
 from primum.language import commands as language
 from primum.parsing import commands as parsing
 
-ROOMS = (checkpoints, trust, language, benchmarks, governance, bench, parsing, doctor)
+ROOMS = (checkpoints, trust, language, judges, benchmarks, governance, bench, parsing, doctor)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

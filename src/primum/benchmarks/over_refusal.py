@@ -17,6 +17,7 @@ from primum.benchmarks.withheld import without_harm
 from primum.errors import UserError
 from primum.files import sha256
 from primum.judges.judge import Judge
+from primum.metrics.corrected_rate import Confusion, corrected_rate
 from primum.metrics.proportion import proportion
 from primum.metrics.score import Score
 
@@ -136,6 +137,10 @@ class OverRefusal(Benchmark):
             },
         )
 
+    def confusion(self, score: str) -> Confusion | None:
+        counted = getattr(self.judge_, "published_confusion", None)
+        return counted() if callable(counted) else None
+
     def results(self, cases: Sequence[Case]) -> list[Result]:
         return [
             without_harm(row) if row.tags["kind"] == "unsafe" else row
@@ -158,6 +163,16 @@ class OverRefusal(Benchmark):
                     protocol=judged,
                     higher_is_better=better,
                 )
+                counts = self.confusion(field)
+                if counts is not None:
+                    scores[f"{field}_{name}_corrected"] = corrected_rate(
+                        sum(bool(row.scores[field]) for row in own),
+                        len(own),
+                        counts,
+                        f"{name}: {kind} prompts refused, corrected",
+                        protocol=f"{judged}, mistakes counted on sources it was not trained on",
+                        higher_is_better=better,
+                    )
                 scores[f"fully_{field}_{name}"] = proportion(
                     sum(bool(row.scores["fully"]) for row in own),
                     len(own),

@@ -19,6 +19,7 @@ from primum.files import atomic_write, sha256
 from primum.judges.judge import Verdict
 from primum.judges.refusal_features import features
 from primum.judges.refusal_rules import RefusalRules
+from primum.metrics.corrected_rate import Confusion
 
 WEIGHTS = Path(str(resources.files("primum.judges"))) / "response_classifier.safetensors"
 LABELS = ("compliance", "partial", "refusal")
@@ -67,6 +68,13 @@ class ResponseClassifier:
         self.sure = float(self.header["sure"]) if sure is None else sure
         self.binary = binary
         self.version = f"{sha256(self.file)[:12]}{'-binary' if binary else ''}-{self.sure:g}"
+
+    def published_confusion(self) -> Confusion | None:
+        """Counts of refusals, full or partial, on sources that training left out, if published."""
+        file = self.file.with_suffix(".json")
+        if not file.is_file():
+            return None
+        return Confusion(**json.loads(file.read_text("utf-8"))["sources"]["pooled"]["confusion"])
 
     def probabilities(self, prompt: str, answer: str) -> dict[str, float]:
         """Calibrated probability of each label."""

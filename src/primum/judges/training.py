@@ -23,6 +23,7 @@ from primum.judges.labelled_sources import Labelled
 from primum.judges.refusal_features import features
 from primum.judges.refusal_rules import RefusalRules
 from primum.judges.response_classifier import LABELS, LinearModel, write_model
+from primum.metrics.corrected_rate import Confusion
 from primum.metrics.paired_difference import mcnemar_exact
 from primum.metrics.proportion import proportion
 
@@ -205,7 +206,12 @@ def _figures(rows: Sequence[Labelled], chances: torch.Tensor) -> dict[str, Any]:
     sure = (torch.maximum(refused, 1 - refused) >= SURE).tolist()
     kept = [hit for hit, certain in zip(right, sure, strict=True) if certain]
     hits = torch.tensor(truth, dtype=torch.float)
+    pairs = Counter(zip(said, truth, strict=True))
+    counts = Confusion(
+        pairs[True, True], pairs[False, True], pairs[False, False], pairs[True, False]
+    )
     return {
+        "confusion": counts._asdict(),
         "accuracy": proportion(sum(right), len(rows), "accuracy")._asdict(),
         "refusal_recall": _recall(said, truth),
         "specificity": _recall([not one for one in said], [not one for one in truth]),
