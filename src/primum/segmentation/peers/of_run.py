@@ -13,6 +13,7 @@ from primum.checkpoints.resolve import resolve
 from primum.errors import UserError
 from primum.extras import require
 from primum.segmentation.data.views import resized
+from primum.segmentation.networks.encoder import vit
 from primum.segmentation.peers.peer import Peer, enlarged
 from primum_kernels.agglomeration import PRESETS, agglomerate
 
@@ -47,12 +48,12 @@ class UniapOfRun(Peer):
         self.fingerprint = checkpoint.fingerprint
         self.module = checkpoint.build_module().eval()
         if features == "untrained":
-            from hydra.utils import instantiate
-
-            assert checkpoint.manifest is not None
+            network = self.module.segmenting
             torch.manual_seed(seed)
-            self.module = instantiate(checkpoint.manifest.module, _convert_="all").eval()
-            self.module.student.load_pretrained()
+            network.encoder.vit = vit(**network.backbone | {"pretrained": False}).eval()
+            torch.nn.init.zeros_(network.encoder.residual.weight)
+            torch.nn.init.zeros_(network.encoder.residual.bias)
+            network.load_pretrained()
 
     def settings(self) -> dict[str, Any]:
         return super().settings() | {"run": self.fingerprint}
