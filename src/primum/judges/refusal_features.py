@@ -21,13 +21,13 @@ from primum.judges.refusal_rules import (
     sentences,
 )
 
-COMMON = frozenset(
-    "about after also because been being between both could does doing down during each from have "
-    "having help here into just like make more most much must need only other over provide same "
-    "should some such than that their them then there these they this those through under until "
-    "very want were what when where which while will with would your please tell give explain "
-    "write information".split()
-)
+COMMON_WORDS = """
+about after also because been being between both could does doing down during each from have having
+help here into just like make more most much must need only other over provide same should some such
+than that their them then there these they this those through under until very want were what when
+where which while will with would your please tell give explain write information
+"""
+COMMON = frozenset(COMMON_WORDS.split())
 WORD = re.compile(r"[\w']+|[?!:]")
 RULES = RefusalRules()
 
