@@ -102,3 +102,48 @@ def test_layers_the_model_lacks_are_refused(tiny):
         Lora(targets=["c_attn"]).adapt(tiny("llama").model())
     with pytest.raises(UserError, match="at least 1"):
         Lora(rank=0).adapt(tiny("llama").model())
+
+
+def spread(model: torch.nn.Module) -> None:
+    """Give the adapters weights that show."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_" in name:
+                weight.normal_(std=0.05)
+
+
+def test_the_fused_layer_has_pefts_values_and_gradients(tiny):
+    ours = Lora(rank=4, alpha=12).adapt(tiny("llama").model())
+    spread(ours)
+    theirs = get_peft_model(tiny("llama").model(), ours.peft_config["default"])
+    spread(theirs)
+    fused, plain = ({type(one).__name__ for one in model.modules()} for model in (ours, theirs))
+    assert "FusedLinear" in fused and "FusedLinear" not in plain
+    for model in (ours, theirs):
+        model(input_ids=IDS, labels=IDS).loss.backward()
+    learned = {name: one.grad for name, one in theirs.named_parameters() if one.requires_grad}
+    for name, weight in ours.named_parameters():
+        if weight.requires_grad:
+            torch.testing.assert_close(weight.grad, learned[name], rtol=1e-4, atol=1e-7)
+
+
+def test_what_is_not_plain_goes_through_peft(tiny):
+    model = tiny("llama").model()
+    with torch.no_grad():
+        before = model(input_ids=IDS).logits
+        adapted = Lora(rank=4).adapt(model)
+        spread(adapted)
+        after = adapted(input_ids=IDS).logits
+        with adapted.disable_adapter():
+            torch.testing.assert_close(adapted(input_ids=IDS).logits, before)
+        adapted.merge_adapter()
+        torch.testing.assert_close(adapted(input_ids=IDS).logits, after, rtol=1e-4, atol=1e-5)
+        adapted.unmerge_adapter()
+        adapted.add_adapter("other", adapted.peft_config["default"])
+        adapted.set_adapter("other")
+        torch.testing.assert_close(adapted(input_ids=IDS).logits, before, rtol=1e-4, atol=1e-5)
+    dropping = Lora(rank=4, dropout=0.5).adapt(tiny("llama").model()).train()
+    spread(dropping)
+    one, other = (dropping(input_ids=IDS).logits for _ in range(2))
+    assert not torch.equal(one, other)

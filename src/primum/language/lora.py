@@ -10,6 +10,7 @@ import torch
 
 from primum.errors import UserError
 from primum.extras import require
+from primum.language.fused_lora import fuse
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -67,7 +68,7 @@ class Lora:
                 f"No adapter could be put on this model: {error}",
                 remedy="name layers it has with adapter.targets=[q_proj,v_proj], or all-linear",
             ) from error
-        return multiply_in_base_dtype(adapted)
+        return fuse(multiply_in_base_dtype(adapted))
 
 
 class CastingLinear(torch.nn.Linear):
