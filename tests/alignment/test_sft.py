@@ -1,5 +1,6 @@
 """Supervised fine-tuning learns what it is given, counts it right and leaves a plain directory."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -153,3 +154,21 @@ def test_texts_beyond_the_models_context_are_refused(source: Source) -> None:
     data = ConversationData(source, lambda: [long, talk(2)], max_length=10_000)
     with pytest.raises(UserError, match=r"(?s)context of 2048.*data\.max_length=2048"):
         fit(module(source), data, max_epochs=1)
+
+
+def test_twins_share_their_optimizer_step(source: Source) -> None:
+    def twins() -> list[Conversation]:
+        return [replace(talk(n), extra={"pair": f"pair-{n % 6}"}) for n in range(12)]
+
+    seen: list[list[str]] = []
+
+    class Watch(lightning.Callback):
+        def on_train_batch_start(self, trainer, module, batch, batch_idx) -> None:
+            seen.append(batch["ids"])
+
+    data = ConversationData(source, twins, batch_size=4, together="pair")
+    fit(module(source, adapter=Lora(rank=2)), data, max_epochs=2, callbacks=[Watch()])
+    assert len(seen) == 6
+    for ids in seen:
+        numbers = sorted(int(id.removeprefix("sum-")) for id in ids)
+        assert [n + 6 for n in numbers[:2]] == numbers[2:]

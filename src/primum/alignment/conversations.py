@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from primum.alignment.encoded import EncodedData, Reader
+from primum.alignment.encoded import EncodedData, Reader, Served
 from primum.alignment.weighting import Weighting, Weightings
 from primum.language.batches import IGNORED, collate
 from primum.language.chat import Encoded, Supervise, Thinking, encode
@@ -17,11 +17,16 @@ from primum.language.source import Source
 
 @dataclass(frozen=True)
 class Example:
-    """An encoded conversation, the weight of each of its tokens in the loss, and its row's id."""
+    """An encoded conversation, the weight of each of its tokens in the loss, and its row's id.
+
+    Args:
+        group: What it shares with conversations that should share its optimizer step.
+    """
 
     encoded: Encoded
     weights: list[float]
     id: str = ""
+    group: str = ""
 
 
 class ConversationData(EncodedData[Example]):
@@ -33,6 +38,8 @@ class ConversationData(EncodedData[Example]):
         emphasis: Counts some learned tokens more than others; several multiply, also with a row's
             column `weight`.
         packing: See `EncodedData`; rows are then filled end to end, without padding.
+        together: Key of `extra`: conversations that have one value there share optimizer steps, so
+            that twins with opposite answers pull at once. Not with `packing`.
         others: As in `EncodedData`.
     """
 
@@ -48,6 +55,7 @@ class ConversationData(EncodedData[Example]):
         seed: int = 0,
         emphasis: Weighting | Sequence[Weighting] | None = None,
         packing: int | None = None,
+        together: str | None = None,
         group_by_length: bool = True,
         num_workers: int = 0,
     ) -> None:
@@ -55,7 +63,7 @@ class ConversationData(EncodedData[Example]):
             model, train, validation, batch_size, max_length, seed, packing, group_by_length,
             num_workers,
         )  # fmt: skip
-        self.supervise, self.thinking = supervise, thinking
+        self.supervise, self.thinking, self.together = supervise, thinking, together
         parts = emphasis if isinstance(emphasis, Sequence) else [emphasis] if emphasis else []
         self.emphasis = Weightings(parts)
 
@@ -70,10 +78,17 @@ class ConversationData(EncodedData[Example]):
             max_length=self.max_length,
         )
         weights = self.emphasis.weights(whole, conversation, tokenizer)
-        return Example(whole, weights, conversation.id)
+        group = str(conversation.extra.get(self.together or "", conversation.id))
+        return Example(whole, weights, conversation.id, group)
 
     def size(self, example: Example) -> int:
         return len(example.encoded.input_ids)
+
+    def groups(self, served: Sequence[Served[Example]]) -> list[int] | None:
+        if self.together is None or self.packing is not None:
+            return None
+        numbers: dict[str, int] = {}
+        return [numbers.setdefault(one.examples[0].group, len(numbers)) for one in served]
 
     def collate(self, examples: Sequence[Example]) -> dict[str, Any]:
         """Labels are -100 and weights 0 off the answers.

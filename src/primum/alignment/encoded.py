@@ -148,6 +148,10 @@ class EncodedData(LightningDataModule, ABC, Generic[Example]):
         """Tokens of all that is drawn at once."""
         return sum(map(self.size, served.examples))
 
+    def groups(self, served: Sequence[Served[Example]]) -> list[int] | None:
+        """Which of what is drawn should share an optimizer step; None: nothing in particular."""
+        return None
+
     def train_dataloader(self) -> ResumableLoader:
         return self.loader(ResumableLoader)
 
@@ -161,6 +165,7 @@ class EncodedData(LightningDataModule, ABC, Generic[Example]):
             batch_size=self.batch_size,
             seed=self.seed,
             lengths=list(map(self.served_size, served)) if self.group_by_length else None,
+            groups=self.groups(served),
             weigh=self.weigh,
             collate_fn=self.collate_served,
             num_workers=self.num_workers,

@@ -45,7 +45,12 @@ def conversations(
             rejected=None,
             file="twins.jsonl",
             row=number,
-            extra={"kind": kind, "family": row["family"], "principle": row["principle"]},
+            extra={
+                "pair": row["pair"],
+                "kind": kind,
+                "family": row["family"],
+                "principle": row["principle"],
+            },
         )
         for number, row in enumerate(pairs(split), 1)
         for kind in kinds

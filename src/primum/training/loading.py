@@ -23,7 +23,7 @@ class ResumableLoader(DataLoader):
         trainer: The one that fits.
         batch_size: Samples in a micro-batch, at most; an optimizer step sees
             `batch_size * accumulate_grad_batches * world_size` of them.
-        seed, shuffle, lengths: See `ResumableBatchSampler`.
+        seed, shuffle, lengths, groups: See `ResumableBatchSampler`.
         weigh: Maps a micro-batch (a dict) to its weight, such as its number of supervised tokens.
             Each micro-batch then has a float `loss_scale`, and `sum of losses * loss_scale` as the
             loss gives the gradient of the mean over all ranks and accumulated micro-batches.
@@ -39,6 +39,7 @@ class ResumableLoader(DataLoader):
         seed: int = 0,
         shuffle: bool = True,
         lengths: Sequence[int] | None = None,
+        groups: Sequence[int] | None = None,
         weigh: Callable[[Any], float] | None = None,
         **options: Any,
     ) -> None:
@@ -51,6 +52,7 @@ class ResumableLoader(DataLoader):
             seed=seed,
             shuffle=shuffle and not trainer.overfit_batches,  # type: ignore[attr-defined]
             lengths=lengths,
+            groups=groups,
         )
         # its own generator: starting an epoch must not move the run's global randomness
         options.setdefault("generator", torch.Generator().manual_seed(seed))
