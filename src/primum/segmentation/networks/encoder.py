@@ -1,5 +1,6 @@
 """A timm ViT and a multi-scale adapter that changes nothing until it has learned something."""
 
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -46,7 +47,7 @@ def vit(name: str, pretrained: bool = False, **options: Any) -> nn.Module:
             f"timm knows no model `{name}`",
             remedy="list them: python -c \"import timm; print(timm.list_models('*vit*'))\"",
         )
-    return timm.create_model(name, pretrained=pretrained, num_classes=0, **options)
+    return timm.create_model(name, pretrained=pretrained, num_classes=0, global_pool="", **options)
 
 
 class Stem(nn.Module):
@@ -92,7 +93,7 @@ class Encoder(nn.Module):
     (S2-UniSeg, Model; in the published ViT-Adapter only the injectors begin at zero).
 
     Args:
-        vit: A timm model with `forward_intermediates`.
+        vit: A ViT of timm that returns all its tokens.
         channels: Of the pyramid.
         stem: Width of the convolutions.
         reduction: The ViT sees the image this much smaller; 2 makes patch 8 act as patch 16.
@@ -128,15 +129,23 @@ class Encoder(nn.Module):
                 remedy=f"choose data.views sides that are multiples of "
                 f"{max(32, self.patch * self.reduction)}",
             )
-        wanted = sorted(set(self.depths))
-        last, found = self.vit.forward_intermediates(  # type: ignore[operator]
-            small, indices=wanted, norm=False, output_fmt="NCHW"
-        )
-        by_depth = dict(zip(wanted, found, strict=True))
-        maps = [by_depth[depth] for depth in self.depths]
+        grid = tuple(side // self.patch for side in small.shape[-2:])
+        caught: dict[int, Tensor] = {}
+        hooks = [
+            block.register_forward_hook(partial(catch, caught, depth))
+            for depth, block in enumerate(self.vit.blocks)  # type: ignore[arg-type]
+            if depth in self.depths[:-1]
+        ]
+        try:  # through `forward`, where ZeRO-3 gathers a module's own weights
+            last = self.vit(small)
+        finally:
+            for hook in hooks:
+                hook.remove()
         prefix = int(getattr(self.vit, "num_prefix_tokens", 0))
-        maps[-1] = last[:, prefix:].transpose(1, 2).reshape(maps[-1].shape)
-        return maps
+        tokens = [*(caught[depth] for depth in self.depths[:-1]), last]
+        return [
+            found[:, prefix:].transpose(1, 2).unflatten(2, grid).contiguous() for found in tokens
+        ]
 
     def forward(self, images: Tensor) -> Encoded:
         """Encode (batch, 3, height, width) normalised images; sides divide by 32."""
@@ -157,6 +166,11 @@ class Encoder(nn.Module):
         tokens = self.backbone(images)[-1]
         first = self.stem.stages[1](self.stem.stages[0](images))
         return tokens + self.residual(functional.adaptive_avg_pool2d(first, tokens.shape[-2:]))
+
+
+def catch(caught: dict[int, Tensor], depth: int, module: nn.Module, given: Any, made: Any) -> None:
+    """A forward hook that keeps what a block made."""
+    caught[depth] = made
 
 
 def zero_conv(before: int, after: int) -> nn.Conv2d:
