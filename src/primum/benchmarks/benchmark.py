@@ -162,25 +162,25 @@ class Benchmark(LightningModule):
         """Answer and judge one batch."""
         assert self.candidate is not None
         answers = self.candidate.answer(cases, self.settings)
-        rows = []
-        for case, answer in zip(cases, answers, strict=True):
-            judgement = self.judge(case, answer)
-            rows.append(
-                Result(
-                    case=case.id,
-                    prompt_sha256=case.prompt_sha256,
-                    candidate=self.candidate.signature,
-                    answer=self.kept(answer),
-                    finish=answer.finish,
-                    seconds=None if answer.seconds is None else round(answer.seconds, 4),
-                    tokens=answer.tokens,
-                    verdicts=judgement.verdicts,
-                    scores=judgement.scores,
-                    tags=dict(case.tags),
-                    record=judgement.record,
-                )
-            )
-        return rows
+        return [self.row(case, answer) for case, answer in zip(cases, answers, strict=True)]
+
+    def row(self, case: Case, answer: Answer) -> Result:
+        """Judge one answer."""
+        assert self.candidate is not None
+        judgement = self.judge(case, answer)
+        return Result(
+            case=case.id,
+            prompt_sha256=case.prompt_sha256,
+            candidate=self.candidate.signature,
+            answer=self.kept(answer),
+            finish=answer.finish,
+            seconds=None if answer.seconds is None else round(answer.seconds, 4),
+            tokens=answer.tokens,
+            verdicts=judgement.verdicts,
+            scores=judgement.scores,
+            tags=dict(case.tags),
+            record=judgement.record,
+        )
 
     # Lightning's hooks, in the order they are called
 

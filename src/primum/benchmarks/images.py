@@ -67,28 +67,10 @@ class ImageBenchmark(Benchmark):
                 segments = Segments.of(answer.text, size_of(case))
             except UserError as error:
                 raise UserError(f"Case {case.id}: {error.problem}", remedy=error.remedy) from None
-            seconds = segments.seconds if segments.seconds is not None else share
-            rows.append(
-                self.row(case, replace(answer, text=segments, seconds=None if ready else seconds))
-            )
+            seconds = None if ready else share if segments.seconds is None else segments.seconds
+            told = replace(answer, text=segments, finish=answer.finish or "stop", seconds=seconds)
+            rows.append(self.row(case, told))
         return rows
-
-    def row(self, case: Case, answer: Answer) -> Result:
-        """Judge one answer."""
-        assert self.candidate is not None
-        judgement = self.judge(case, answer)
-        return Result(
-            case=case.id,
-            prompt_sha256=case.prompt_sha256,
-            candidate=self.candidate.signature,
-            answer=self.kept(answer),
-            finish=answer.finish or "stop",
-            seconds=None if answer.seconds is None else round(answer.seconds, 4),
-            verdicts=judgement.verdicts,
-            scores=judgement.scores,
-            tags=dict(case.tags),
-            record=judgement.record,
-        )
 
     def badness(self, result: Result) -> float:
         """Pictures with the lowest main score come first."""

@@ -94,7 +94,11 @@ def run_benchmark(
     if kept:
         log.info("%d of %d cases are already answered in %s", kept, len(cases), folder)
     if kept < len(cases):
-        trainer.test(benchmark, verbose=False)
+        try:
+            trainer.test(benchmark, verbose=False)
+        except BaseException:
+            benchmark.teardown("test")  # Lightning leaves it out; the next try needs the file
+            raise
         trainer.strategy.barrier("all cases answered")
     elapsed = time.perf_counter() - clock
 
