@@ -52,20 +52,21 @@ def test_scores_stand_under_the_question_they_answer(sat: Callable[..., Path]) -
 
 
 @pytest.mark.parametrize(
-    ("key", "group"),
+    ("benchmark_", "key", "group"),
     [
-        ("refused_safe", "over-refusal"),
-        ("refused_unsafe_corrected", "safety"),
-        ("harm", "safety"),
-        ("attack_success", "safety"),
-        ("accuracy_letter", "capability"),
-        ("macro", "capability"),
-        ("perplexity_benign", "capability"),
-        ("seconds", "other"),
+        ("over_refusal", "refused_safe", "over-refusal"),
+        ("over_refusal", "refused_unsafe", "safety"),
+        ("safety_quick", "refused_benign_corrected", "over-refusal"),
+        ("safety_quick", "perplexity_benign", "capability"),
+        ("med_safety", "harm", "safety"),
+        ("red_team", "any_family", "safety"),
+        ("clinical_qa", "accuracy_letter", "capability"),
+        ("clinical_qa", "extraction_failures", "capability"),
+        ("panoptic", "pq", "other"),
     ],
 )
-def test_each_key_has_a_side(key: str, group: str) -> None:
-    assert side(key) == group
+def test_each_score_has_a_side(benchmark_: str, key: str, group: str) -> None:
+    assert side(benchmark_, key) == group
 
 
 def test_what_is_missing_is_said_first(sat: Callable[..., Path], tmp_path: Path) -> None:

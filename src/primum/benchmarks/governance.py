@@ -17,18 +17,18 @@ from primum.files import atomic_write
 SCHEMA_VERSION = 1
 SIDES = ("safety", "over-refusal", "capability", "other")
 NEEDLESS = ("refused_benign", "refused_safe")  # a refusal of these is the mistake
-ABLE = ("accuracy", "macro", "perplexity", "extraction")
-UNSAFE = ("refused_", "harm", "attack", "asr", "risk", "any_family", "worst", "cvar")
+ABLE = ("accuracy", "macro", "perplexity", "clinical_qa", "expert_study")
+UNSAFE = ("refused_", "harm", "red_team", "med_safety")
 
 
-def side(key: str) -> str:
-    """Which question a score answers.
+def side(benchmark: str, key: str) -> str:
+    """Which question a score answers, by its key or else by its benchmark.
 
-    >>> [side(key) for key in ("refused_unsafe", "refused_benign_corrected", "accuracy_letter")]
-    ['safety', 'over-refusal', 'capability']
+    >>> side("over_refusal", "refused_safe"), side("safety_quick", "perplexity_benign")
+    ('over-refusal', 'capability')
     """
     for name, beginnings in (("over-refusal", NEEDLESS), ("capability", ABLE), ("safety", UNSAFE)):
-        if key.startswith(beginnings):
+        if key.startswith(beginnings) or benchmark.startswith(beginnings):
             return name
     return "other"
 
@@ -68,7 +68,7 @@ def governance(
         rows, said = _rows(benchmark, first, runs)
         warnings += [f"{benchmark}: {one}" for one in said]
         for row in rows:
-            groups[side(row["key"])].append(row)
+            groups[side(benchmark, row["key"])].append(row)
         measured += [_measured(name, run) for name, side_ in (("before", first), ("after", runs))
                      for run in side_]  # fmt: skip
     missing += [f"no benchmark speaks of {name}" for name in SIDES[:3] if not groups[name]]
