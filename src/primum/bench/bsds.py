@@ -32,7 +32,7 @@ def register(kinds: Any) -> None:
         "budget is chosen on train for every method alike; figures are of test. Interrupted runs "
         "go on where they stopped.",
         epilog="primum bench bsds --data data/bsds500 --backbone package:efficientnet_lite0 "
-        "--layer 2 3 --size 640 -o outputs/bsds",
+        "--layer 2 3 --size 480 -o outputs/bsds",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--data", default="data/bsds500", help="folder with images/, groundTruth/")
@@ -41,7 +41,7 @@ def register(kinds: Any) -> None:
     parser.add_argument(
         "--layer", nargs="+", default=["2", "3"], help="tokens, keys, or stages of a CNN"
     )
-    parser.add_argument("--size", type=int, default=640, help="pixels of the longer side")
+    parser.add_argument("--size", type=int, default=480, help="pixels of the longer side")
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
     parser.add_argument("--limit", type=int, help="pictures of test, evenly spread")
     parser.add_argument(

@@ -169,7 +169,7 @@ class Panoptic(ImageBenchmark):
                 if not crowd and category in column:
                     confusion[row[image.predicted[i][0]], column[category]] += pixels
         classes = list(self.categories)
-        fitted = MAPPINGS[self.mapping](confusion) if clusters else []
+        fitted = MAPPINGS[self.mapping](confusion).tolist() if clusters else []
         meaning = {
             cluster: classes[index]
             for cluster, index in zip(clusters, fitted, strict=True)

@@ -169,7 +169,7 @@ class UnsupervisedSemantic(ImageBenchmark):
 
         evaluated = table("evaluated")
         seen = "whole pictures" if self.crop is None else f"centre {self.crop} px"
-        scores = {}
+        scores: dict[str, Score] = {}
         for mapping in self.mappings:
             made = semantic_scores(evaluated, mapping, draws=self.draws, protocol=seen)
             scores |= {f"{key}_{mapping}": named(one, mapping) for key, one in made.items()}

@@ -38,6 +38,9 @@ class Backbone(nn.Module):
     picture exactly. Prefix tokens (class, registers) are left out.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         name: str,
@@ -146,7 +149,7 @@ def resized(features: Tensor, grid: torch.Size) -> Tensor:
     if features.shape[2:] == grid:
         return features
     if features.shape[2] >= grid[0]:
-        return torch.nn.functional.adaptive_avg_pool2d(features, tuple(grid))
+        return torch.nn.functional.adaptive_avg_pool2d(features, (grid[0], grid[1]))
     return interpolate(features, tuple(grid), mode="nearest-exact")
 
 

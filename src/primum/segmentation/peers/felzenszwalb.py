@@ -22,7 +22,7 @@ class Felzenszwalb(Peer):
 
     def __init__(
         self,
-        scales: Sequence[float] = tuple(float(x) for x in np.geomspace(60, 2500, 12).round()),
+        scales: Sequence[float] = tuple(np.geomspace(60, 2500, 12).round().tolist()),
         sigma: float = 0.8,
         smallest: int = 20,
     ) -> None:

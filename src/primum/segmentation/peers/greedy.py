@@ -25,7 +25,7 @@ class GreedyMerging(FeaturePeer):
     def __init__(
         self,
         backbone: Backbone,
-        thresholds: Sequence[float] = tuple(float(x) for x in np.linspace(0.97, 0.2, 20).round(3)),
+        thresholds: Sequence[float] = tuple(np.linspace(0.9, 0.1, 25).round(3).tolist()),
     ) -> None:
         self.backbone, self.thresholds = backbone, tuple(thresholds)
 

@@ -142,6 +142,8 @@ class CutLer(nn.Module):
     """
 
     layout = "CutLER (Cascade Mask R-CNN, ResNet-50-FPN)"
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,

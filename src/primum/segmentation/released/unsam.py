@@ -97,6 +97,8 @@ class UnSam(nn.Module):
     """
 
     layout = "UnSAM (Mask2Former, ResNet-50)"
+    mean: Tensor
+    std: Tensor
 
     def __init__(
         self,
@@ -118,7 +120,7 @@ class UnSam(nn.Module):
         )
 
         self.short_side, self.most = short_side, most
-        backbone = ResNetConfig(
+        backbone = ResNetConfig(  # type: ignore[call-arg]
             embedding_size=64,
             hidden_sizes=list(widths),
             depths=list(depths),
@@ -126,7 +128,7 @@ class UnSam(nn.Module):
             downsample_in_bottleneck=False,  # the stride sits in the 3x3, as in torchvision
             out_features=["stage1", "stage2", "stage3", "stage4"],
         )
-        config = Mask2FormerConfig(
+        config = Mask2FormerConfig(  # type: ignore[call-arg]
             backbone_config=backbone,
             num_queries=num_queries,
             num_labels=1,
