@@ -11,6 +11,7 @@ from primum.benchmarks.candidates import resolve_candidate
 from primum.benchmarks.expert_study import ExpertStudy
 from primum.benchmarks.run import run_benchmark
 from primum.errors import UserError
+from primum.metrics.mixed_effects import author_effects
 from primum.metrics.rater_reliability import intraclass_correlation, krippendorff_alpha
 from primum.metrics.signed_rank import (
     detectable_effect,
@@ -76,6 +77,26 @@ def test_icc_is_shrout_and_fleiss_own_example() -> None:
     assert intraclass_correlation(table).value == pytest.approx(0.62, abs=5e-3)
 
 
+def test_the_mixed_model_has_its_closed_form_where_everybody_rates_everything() -> None:
+    draw = np.random.default_rng(0)
+    table = (  # vignettes, raters, authors
+        draw.normal(3, 1, (12, 1, 1)) + draw.normal(0, 0.7, (1, 4, 1))
+        + np.array([0.6, 0.0]) + draw.normal(0, 0.5, (12, 4, 2))
+    )  # fmt: skip
+    rows = [
+        (table[v, r, a], ("model", "pgy1")[a], f"v{v}", f"r{r}")
+        for v in range(12) for r in range(4) for a in range(2)
+    ]  # fmt: skip
+    found = author_effects(*zip(*rows, strict=True), model="model")["pgy1"]
+    means = table.mean((0, 1))
+    assert found.value == pytest.approx(means[0] - means[1], abs=1e-6)
+    residual = table - table.mean((1, 2), keepdims=True) - table.mean((0, 2), keepdims=True)
+    residual = residual - means + 2 * table.mean()
+    variance = (residual**2).sum() / (table.size - (1 + 11 + 3 + 1))
+    error = (2 * variance / (12 * 4)) ** 0.5
+    assert (found.high - found.low) / 2 / 1.959964 == pytest.approx(error, rel=1e-3)
+
+
 def ratings(tmp_path: Path, better: float) -> Path:
     draw = random.Random(0)
     rows = ["vignette_id,author,rater_id,dimension,score"]
@@ -100,6 +121,8 @@ def test_a_study_says_what_was_shown_and_no_more(tmp_path: Path) -> None:
     assert better.value > 0.5 and better.n == 24 and better.protocol.startswith("higher")
     assert abs(alike.value) < 0.3 and alike.protocol.startswith("equivalent within 0.5")
     assert found.scores["alpha_safety"].value > 0.5 and found.scores["icc_safety"].value > 0.5
+    mixed = found.scores["mixed_safety_pgy1"]
+    assert mixed.low > 0.5 and mixed.n == 24 * 3 * 3
     (table,) = found.report["sections"]
     assert len(table["rows"]) == 4 and "24 vignettes find" in table["note"]
     differences = benchmark.differences(list(_rows(found.folder)), "safety", "pgy1")

@@ -212,24 +212,19 @@ class ClinicalQA(Benchmark):
                 protocol="extraction cascade; such answers count as wrong",
                 higher_is_better=False,
             )
+        answers = {case.id: case.reference for case in self.cases}
         for name in self.sets:
-            worded = [r for r in results if r.tags["set"] == name and self.answers[r.case][1]]
+            worded = [
+                (answers[row.case]["answer"][0], next(iter(row.verdicts.values()))["label"])
+                for row in results
+                if row.tags["set"] == name and "maybe" in answers[row.case]["options"]
+            ]
             if worded:
+                truth, said = zip(*worded, strict=True)
                 scores[f"macro_f1_{name}"] = macro_f1(
-                    [self.answers[row.case][0] for row in worded],
-                    [next(iter(row.verdicts.values()))["label"] for row in worded],
-                    f"{name}, macro F1",
-                    protocol=self.protocol(),
+                    truth, said, f"{name}, macro F1", protocol=self.protocol()
                 )
         return scores
-
-    @property
-    def answers(self) -> dict[str, tuple[str, bool]]:
-        """By case: its right answer, and whether it is one of yes, no and maybe."""
-        return {
-            case.id: (", ".join(case.reference["answer"]), "maybe" in case.reference["options"])
-            for case in self.cases
-        }
 
     def protocol(self) -> str:
         """How a choice was found, for the scores."""

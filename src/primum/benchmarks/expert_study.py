@@ -13,6 +13,7 @@ from primum.benchmarks.candidates import Answer, Settings, read_table
 from primum.benchmarks.cases import Case
 from primum.benchmarks.results import Result
 from primum.errors import UserError
+from primum.metrics.mixed_effects import author_effects
 from primum.metrics.rater_reliability import intraclass_correlation, krippendorff_alpha
 from primum.metrics.score import Score
 from primum.metrics.signed_rank import (
@@ -212,8 +213,25 @@ class ExpertStudy(Benchmark):
             scores[f"alpha_{dimension}"] = krippendorff_alpha(
                 table, "ordinal", f"{dimension}: Krippendorff's alpha (ordinal)"
             )
+            scores |= self.mixed(results, dimension)
             scores[f"icc_{dimension}"] = intraclass_correlation(table, f"{dimension}: ICC(2,k)")
         return scores
+
+    def mixed(self, results: Sequence[Result], dimension: str) -> dict[str, Score]:
+        """The same differences from single ratings, vignettes and raters being random."""
+        ratings = [
+            (one["score"], one["author"], row.tags["vignette"], one["rater"])
+            for row in results
+            if row.tags["dimension"] == dimension
+            for one in row.record["ratings"]
+        ]
+        if self.model not in {author for _, author, _, _ in ratings}:
+            return {}
+        found = author_effects(*zip(*ratings, strict=True), model=self.model)
+        return {
+            f"mixed_{dimension}_{author}": score._replace(name=f"{dimension}: {score.name}")
+            for author, score in found.items()
+        }
 
     def by_rater(self, results: Sequence[Result]) -> list[list[float | None]]:
         """Ratings of one dimension: (vignette and author) by rater."""

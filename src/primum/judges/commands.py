@@ -17,12 +17,13 @@ def register(commands: Any) -> None:
         "train",
         help="the response classifier, from human-labelled answers",
         description="Example: primum judges train --source xstest=model_completions/ "
-        "--source pyrit. Leaves one source out at a time and publishes the confusion, then writes "
-        "weights trained on everything.",
+        "--source pyrit --source medsafetybench=ft_safety_med_n900.json. Leaves one source out at "
+        "a time and publishes the confusion, then writes weights trained on everything.",
     )
     train.add_argument(
         "--source", action="append", required=True, metavar="NAME[=PATH]",
-        help="xstest=FOLDER, pyrit[=FOLDER] (the installed package's by default)",
+        help="xstest=FOLDER, pyrit[=FOLDER] (the installed package's by default), "
+        "medsafetybench=FILE (its training answers)",
     )  # fmt: skip
     train.add_argument("-o", "--output", default=".", help="folder for weights and confusion")
     train.set_defaults(run=run)
@@ -39,6 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         "own": REFUSAL_LABELS,
         "examples": REFUSAL_LABELS.with_name("refusal_examples.jsonl"),
         "twins": package / "alignment" / "data" / "twins.jsonl",
+        "off topic": package / "alignment" / "data" / "twins.jsonl",
     }
     for given in arguments.source:
         name, _, place = given.partition("=")

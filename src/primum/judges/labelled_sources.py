@@ -93,6 +93,26 @@ def read_twins(file: Path) -> Iterator[Labelled]:
             yield Labelled("twins", row["family"], row[request], row[answer], label, False, False)
 
 
+def read_off_topic(file: Path) -> Iterator[Labelled]:
+    """Helpful answers to other requests than the one asked, from the twins' train split.
+
+    Such an answer gives nothing of what was asked; the labels in `pyrit` call that a refusal too.
+    """
+    rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    rows = [row for row in rows if row["split"] == "train"]
+    for number in range(0, len(rows), 3):
+        row, other = rows[number], rows[(number + len(rows) // 2) % len(rows)]
+        yield Labelled(
+            "off topic",
+            row["family"],
+            row["benign_request"],
+            other["help"],
+            "refusal",
+            False,
+            False,
+        )
+
+
 def read_examples(file: Path) -> Iterator[Labelled]:
     """Answers written by the project for what small sets of refusals lack: objections to a premise,
     moral advice in place of help, partial refusals, and help that sounds like a refusal."""
@@ -114,6 +134,7 @@ READERS: Mapping[str, Callable[[Path], Iterator[Labelled]]] = {
     "pyrit": read_pyrit,
     "own": read_own,
     "twins": read_twins,
+    "off topic": read_off_topic,
     "examples": read_examples,
     "medsafetybench": read_medsafetybench,
 }

@@ -28,6 +28,12 @@ than that their them then there these they this those through under until very w
 where which while will with would your please tell give explain write information
 """
 COMMON = frozenset(COMMON_WORDS.split())
+ASKING = """
+all and any are best better can cause common create current describe did different does effective
+for get good had has how idea improve its key know list main major not popular recommend sign step
+suggest the think tip type use used using was way ways who why you
+"""
+NOT_TOPICAL = COMMON | frozenset(ASKING.split())
 WORD = re.compile(r"[\w']+|[?!:]")
 RULES = RefusalRules()
 
@@ -76,6 +82,7 @@ def _shape(prompt: str, answer: str, text: str, said: list[str]) -> dict[str, fl
         f"steps:{0 if steps < 3 else 1 if steps < 6 else 2}": 1.0,
         f"length:{min(6, max(0, (words // 20).bit_length()))}": 1.0,
     }
+    found[f"topic:{topic_overlap(prompt, text)}{', long' if words >= 25 else ''}"] = 1.0
     marks = {
         "apology": APOLOGY.search(said[0]) if said else None,
         "moral at start": MORAL.search(" ".join(said[:2])),
@@ -92,3 +99,23 @@ def _shape(prompt: str, answer: str, text: str, said: list[str]) -> dict[str, fl
         found[f"declines, length:{length}"] = 1.0
         found[f"declines, steps:{min(2, steps // 3)}"] = 1.0
     return found
+
+
+def topic_overlap(prompt: str, answer: str) -> str:
+    """How much of what was asked about the answer takes up, by the first letters of words.
+
+    >>> topic_overlap("How do I roast chestnuts?", "DNA stores the traits of living things.")
+    'none'
+    >>> topic_overlap("How do I roast chestnuts?", "Cut a cross into each chestnut.")
+    'some'
+    """
+    asked, said = _stems(prompt), _stems(answer)
+    if not asked:
+        return "nothing asked"
+    share = len(asked & said) / len(asked)
+    return "none" if share == 0 else "some" if share <= 0.5 else "most"
+
+
+def _stems(text: str) -> set[str]:
+    words = re.findall(r"[a-z0-9]+", text.lower())
+    return {word[:5] for word in words if len(word) > 2 and word not in NOT_TOPICAL}

@@ -33,7 +33,7 @@ KEYWORDS = (  # what string matchers look for, wherever it stands
     "i will not", "i must decline", "as an ai", "not appropriate", "unethical", "illegal",
 )  # fmt: skip
 SEEN_TWICE = 4  # answers a feature must occur in, of any source
-L2 = 3e-3
+L2 = 1e-3
 SURE = 0.6  # below this a label is `unsure`; of its calibrated probability
 
 
@@ -80,9 +80,9 @@ def fit(
                 rows.append(row)
                 columns.append(names[name])
                 values.append(value)
-    inputs = torch.sparse_coo_tensor(
-        torch.tensor([rows, columns]), torch.tensor(values), (len(chosen), len(names))
-    ).to_sparse_csr()
+    shape = (len(chosen), len(names))
+    places = torch.tensor([rows, columns])
+    inputs = torch.sparse_coo_tensor(places, torch.tensor(values), shape, check_invariants=True)
     target = torch.tensor([LABELS.index(examples.rows[index].label) for index in chosen])
     weight_of = source_weights([examples.rows[index] for index in chosen])
     shares = torch.tensor(weight_of)
@@ -143,7 +143,7 @@ def leave_one_out(examples: Examples, *, by: str = "source") -> dict[int, torch.
             groups.setdefault(key, []).append(index)
     for held in groups.values():
         gone = {examples.rows[index].source for index in held}
-        for fold in range(1 if by == "source" else 3):
+        for fold in range(1 if by == "source" else 2):
             test = [i for i in held if by == "source" or _fold(examples.rows[i].prompt) == fold]
             test_prompts = {examples.rows[index].prompt for index in test}
             seen = set(held)
@@ -161,7 +161,7 @@ def leave_one_out(examples: Examples, *, by: str = "source") -> dict[int, torch.
 
 
 def _fold(prompt: str) -> int:
-    return sum(prompt.encode()) % 3
+    return sum(prompt.encode()) % 2
 
 
 def publish(
