@@ -28,6 +28,17 @@ def data(**options: Any) -> SyntheticData:
     return SyntheticData(TINY, stages, **({"bundles": 8, "validation": 0} | options))
 
 
+class SaveAt(L.Callback):
+    """Saves `middle.ckpt` after so many steps."""
+
+    def __init__(self, folder: Path, step: int | None) -> None:
+        self.folder, self.step = folder, step
+
+    def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint(self.folder / "middle.ckpt")
+
+
 def fit(plan: dict[str, Any]) -> None:
     """Train as planned, and write down the losses."""
     folder = Path(plan["folder"])
@@ -42,10 +53,10 @@ def fit(plan: dict[str, Any]) -> None:
         devices=plan.get("devices", 1),
         strategy=strategy,
         max_epochs=2,
-        max_steps=plan.get("max_steps", -1),
+        accumulate_grad_batches=plan.get("accumulate", 1),
         gradient_clip_val=1.0,
         use_distributed_sampler=False,
-        callbacks=[ResumeState(), loss],
+        callbacks=[ResumeState(), loss, SaveAt(folder, plan.get("save_at"))],
         plugins=trainer_plugins(),
         logger=False,
         enable_checkpointing=False,
@@ -53,9 +64,7 @@ def fit(plan: dict[str, Any]) -> None:
         enable_model_summary=False,
         default_root_dir=folder,
     )
-    pages = data(batch_size=plan.get("batch_size", 2))
+    pages = data()  # a bundle a micro-batch: what is padded with what stays the same on any ranks
     trainer.fit(module, datamodule=pages, ckpt_path=plan.get("resume"), weights_only=True)
-    if "save" in plan:
-        trainer.save_checkpoint(plan["save"])
     if trainer.is_global_zero:
         (folder / f"{plan['name']}.json").write_text(json.dumps(loss.trace))

@@ -7,7 +7,7 @@ easier than looking. CTC (Graves et al., 2006) on the columns of a line makes th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +19,7 @@ STEPS = 2  # places for characters in a column of patches: a narrow letter is ha
 ROWS = 9  # places of a patch's row relative to its line that are told apart
 
 
-@dataclass(frozen=True)
-class LineTruth:
+class LineTruth(NamedTuple):
     """A line of a page: which page of the batch, where on it, and its characters' ids."""
 
     page: int

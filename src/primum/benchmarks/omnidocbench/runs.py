@@ -33,7 +33,8 @@ def compatible_runs(runs: Sequence[tuple[Run, float]]) -> list[Run]:
                     fits = True
             if not fits:
                 sets.append({run: cost})
-        chosen += min(sets, key=mean_cost)
+        cheapest = min(sets, key=mean_cost)
+        chosen += cheapest
     return chosen
 
 

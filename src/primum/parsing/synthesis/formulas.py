@@ -43,10 +43,11 @@ def term(luck: Random, depth: int) -> str:
 
 
 @cache
-def _parser(kind: str) -> Any:
+def parser() -> Any:
+    """Matplotlib's reader of formulas."""
     from matplotlib.mathtext import MathTextParser
 
-    return MathTextParser(kind)
+    return MathTextParser("agg")
 
 
 def drawn(latex: str, size: int) -> np.ndarray:
@@ -54,7 +55,7 @@ def drawn(latex: str, size: int) -> np.ndarray:
     from matplotlib.font_manager import FontProperties
 
     given = FontProperties(size=size)
-    found = _parser("agg").parse(f"${latex}$", dpi=72, prop=given)
+    found = parser().parse(f"${latex}$", dpi=72, prop=given)
     return np.asarray(found.image, dtype=np.float32) / 255
 
 
