@@ -1,6 +1,7 @@
 """What drafting is compared with: prompt lookup, and the matcher of the paper."""
 
 from collections.abc import Sequence
+from math import inf
 
 import numpy as np
 
@@ -108,6 +109,7 @@ def prompt_lookup() -> Speculator:
 
 
 def _peer(proposer: FixedWindow | PromptLookup, nodes: int) -> Speculator:
-    speculator = Speculator([proposer], FixedBudget(nodes, floor=0.0), depth=nodes)
+    budget = FixedBudget(nodes, floor=0.0)
+    speculator = Speculator([proposer], budget, depth=nodes, patience=inf)
     speculator.belief = _Certain()
     return speculator

@@ -48,12 +48,13 @@ class OcrDrafter:
             rapid_layout = require("rapid_layout", "parsing")
         except Exception:  # a layout is a help, not a need
             return
-        logging.getLogger("rapid_layout").setLevel(logging.ERROR)
-        for name in list(logging.root.manager.loggerDict):
-            if name.startswith("rapid_layout"):
-                logging.getLogger(name).setLevel(logging.ERROR)
-        engine = {"intra_op_num_threads": self.threads}
-        self._layout = rapid_layout.RapidLayout(engine_cfg=engine)
+        before = logging.root.manager.disable
+        logging.disable(logging.INFO)  # it tells which files it opens
+        try:
+            engine = {"intra_op_num_threads": self.threads}
+            self._layout = rapid_layout.RapidLayout(engine_cfg=engine)
+        finally:
+            logging.disable(before)
 
     def lines(self, image: Any) -> list[Line]:
         """Recognised lines of a PIL image."""

@@ -13,7 +13,6 @@ from primum.parsing.speculation.draft import Draft
 from primum.parsing.speculation.proposer import Proposer
 from primum.parsing.speculation.tree import Tree, bare, cut, merge
 
-PATIENCE = 12  # fruitless steps in a row before the first rest
 LONGEST_REST = 16  # steps
 
 
@@ -38,14 +37,19 @@ class Speculator:
         proposers: Where continuations come from.
         budget: How many nodes a step may have.
         depth: Longest continuation.
+        patience: Fruitless steps in a row before the first rest.
     """
 
     def __init__(
-        self, proposers: Sequence[Proposer], budget: Budget | None = None, depth: int = 48
+        self,
+        proposers: Sequence[Proposer],
+        budget: Budget | None = None,
+        depth: int = 48,
+        patience: float = 12,
     ) -> None:
         self.proposers = list(proposers)
         self.budget = budget or FixedBudget()
-        self.depth = depth
+        self.depth, self.patience = depth, patience
         self.claims = [Claim(p.name, kind) for p in self.proposers for kind in p.claims]
         self.belief = Belief(len(self.claims))
         self.seconds = 0.0  # spent here, all pages
@@ -101,8 +105,8 @@ class Speculator:
         if self._candidates is not None:
             self.belief.learn(self._candidates, np.asarray(tokens, dtype=np.int64))
             self._fruitless = 0 if len(tokens) > 1 else self._fruitless + 1
-            if self._fruitless >= PATIENCE:
-                self._rest = min(LONGEST_REST, self._fruitless - PATIENCE + 1)
+            if self._fruitless >= self.patience:
+                self._rest = min(LONGEST_REST, self._fruitless - int(self.patience) + 1)
         for proposer in self.proposers:
             proposer.push(tokens)
         self.budget.record(nodes, len(tokens), seconds)
