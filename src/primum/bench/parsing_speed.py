@@ -27,7 +27,8 @@ from primum.parsing.speculation.speculator import Speculator
 from primum.parsing.speculation.trace import Trace
 
 PROMPT = 512  # tokens before the output; a page's image tokens in a real run
-Arm = Callable[[], tuple[float, Trace | None]]
+WARM_UP = 32  # tokens of the round that is not counted
+Arm = Callable[[int], tuple[float, Trace | None]]
 
 
 def run(arguments: Any) -> int:
@@ -40,29 +41,31 @@ def run(arguments: Any) -> int:
     ids = torch.randint(3, 1000, (1, PROMPT), device=arguments.device)
     options = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     costs = measure(model, prefill(model, options, max_new_tokens=len(script)))
-    ours = Speculator([RegionMatch(), OwnOutput()], MeasuredBudget(costs))
+    ours, idle = (Speculator([RegionMatch(), OwnOutput()], MeasuredBudget(costs)) for _ in range(2))
     window = fixed_window()
 
-    def looped(speculator: Speculator | None, drafts: list[Draft]) -> tuple[float, Trace]:
+    def looped(
+        speculator: Speculator | None, drafts: list[Draft], length: int
+    ) -> tuple[float, Trace]:
         sequence = prefill(model, options, max_new_tokens=len(script))
         began = time.perf_counter()
         if speculator is not None:
             speculator.start(drafts)
         names = [str(claim) for claim in speculator.claims] if speculator else []
-        one = Row(RehearsedRules(sequence, script), speculator, Trace(names))
+        one = Row(RehearsedRules(sequence, script[:length]), speculator, Trace(names))
         decode(model, [sequence], [one])
-        if one.rules.output != script:
+        if one.rules.output != script[:length]:
             raise AssertionError("the rehearsal left its script")
         return time.perf_counter() - began, one.trace
 
-    def generated(**more: Any) -> tuple[float, None]:
+    def generated(length: int, **more: Any) -> tuple[float, None]:
         follow = [Follow(script, PROMPT)]
         began = time.perf_counter()
         out = model.generate(
-            **options, do_sample=False, max_new_tokens=len(script), logits_processor=follow, **more
+            **options, do_sample=False, max_new_tokens=length, logits_processor=follow, **more
         )
         seconds = time.perf_counter() - began
-        if out[0, PROMPT:].tolist() != script:
+        if out[0, PROMPT:].tolist() != script[:length]:
             raise AssertionError("generate left the script")
         return seconds, None
 
@@ -71,7 +74,7 @@ def run(arguments: Any) -> int:
         "generate": generated,
         "our loop, drafts off": partial(looped, None, []),
         "our loop, drafts on": partial(looped, ours, draft),
-        "our loop, useless drafts": partial(looped, ours, noise),
+        "our loop, useless drafts": partial(looped, idle, noise),
         "fixed window (paper)": partial(looped, window, draft),
         "prompt lookup (transformers)": partial(generated, prompt_lookup_num_tokens=10),
     }
@@ -80,7 +83,7 @@ def run(arguments: Any) -> int:
     for number in range(arguments.rounds + 1):
         order = list(arms) if number % 2 == 0 else list(arms)[::-1]
         for name in order:
-            seconds, trace = arms[name]()
+            seconds, trace = arms[name](len(script) if number else WARM_UP)
             if number:  # the first round warms up
                 taken[name].append(seconds)
             if trace is not None:
@@ -89,6 +92,9 @@ def run(arguments: Any) -> int:
             print(f"round {number}/{arguments.rounds}", flush=True)
     fastest = min(("generate", "our loop, drafts off"), key=lambda name: median(taken[name]))
     _print(arguments, script, costs, taken, traces, fastest)
+    for name, one in (("drafts on", ours), ("useless drafts", idle)):
+        total = sum(taken[f"our loop, {name}"])
+        print(f"{name}: {100 * one.seconds / total:.1f} % of the time is spent on drafting")
     if arguments.output:
         figures = {
             "rehearsal": arguments.rehearse, "dtype": arguments.dtype, "tokens": len(script),

@@ -30,8 +30,8 @@ class Claim:
 class Speculator:
     """Trees of continuations for one sequence after another.
 
-    Where step after step brings nothing, drafting rests, longer every time up to `LONGEST_REST`
-    steps: drafts that are of no use must cost next to nothing.
+    Where step after step brings nothing, drafting rests, twice as long every time up to
+    `LONGEST_REST` steps: drafts that are of no use must cost next to nothing.
 
     Args:
         proposers: Where continuations come from.
@@ -106,7 +106,8 @@ class Speculator:
             self.belief.learn(self._candidates, np.asarray(tokens, dtype=np.int64))
             self._fruitless = 0 if len(tokens) > 1 else self._fruitless + 1
             if self._fruitless >= self.patience:
-                self._rest = min(LONGEST_REST, self._fruitless - int(self.patience) + 1)
+                tried = self._fruitless - int(self.patience)
+                self._rest = LONGEST_REST if tried > 4 else 2**tried
         for proposer in self.proposers:
             proposer.push(tokens)
         self.budget.record(nodes, len(tokens), seconds)
