@@ -18,8 +18,8 @@ METHODS = (
 BUDGETS = (10, 50, 100)
 MARGIN = -0.01  # `recommended` may be behind a same-feature peer by no more than this
 SWEEP = {  # thresholds from fine to coarse; how far a cosine reaches depends on the similarity
-    "feature": np.linspace(0.9, 0.1, 25),
-    "paper": np.linspace(0.96, 0.4, 25),
+    "feature": np.linspace(0.8, 0.1, 25),
+    "paper": np.linspace(0.92, 0.4, 25),
 }
 
 

@@ -28,7 +28,7 @@ class NormalisedCut(FeaturePeer):
     def __init__(
         self,
         backbone: Backbone,
-        counts: Sequence[int] = (100, 60, 40, 28, 20, 14, 10, 8, 6, 5, 4, 3, 2),
+        counts: Sequence[int] = (60, 40, 28, 20, 14, 10, 8, 6, 5, 4, 3, 2),
         temperature: float = 0.1,
         radius: int | None = 5,
         seed: int = 0,
