@@ -111,6 +111,8 @@ def text(luck: Random, characters: int, strange: float = 0.3) -> str:
     True
     """
     found = sentence(luck, strange)
+    if characters < 40:  # or every short text would begin with an article
+        found = found.split(" ", luck.randint(0, 4))[-1]
     while len(found) < characters:
         found += " " + sentence(luck, strange)
     if len(found) > characters:
