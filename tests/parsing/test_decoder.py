@@ -68,6 +68,8 @@ def test_region_mode_is_each_crop_decoded_plainly_and_says_what_it_is():
     assert "crops" in found.lossy
     (native,) = decoder("region")(TinyTarget(unit="region"), [page])
     assert native.lossy == ""
+    (whole,) = decoder("page")(TinyTarget(unit="region"), [page])
+    assert "page prompt" in whole.lossy
 
 
 @pytest.mark.parametrize("mode", ["page", "hierarchical", "region"])

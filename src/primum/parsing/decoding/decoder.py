@@ -252,6 +252,8 @@ class Decoder:
             reasons.append(f"tolerance {self.tolerance:g}")
         if mode == "region" and target.unit == "page":
             reasons.append("crops instead of the page prompt")
+        if mode != "region" and target.unit == "region":
+            reasons.append("the page prompt instead of crops")
         return ", ".join(reasons)
 
 

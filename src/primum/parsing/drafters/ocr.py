@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from primum.errors import UserError
 from primum.extras import require
 from primum.parsing.drafters.grouping import regions_from
 from primum.parsing.regions import Box, Kind, Line, Region
@@ -46,7 +47,7 @@ class OcrDrafter:
         self._ocr = rapidocr.RapidOCR(params={"Global.log_level": "critical", **limit})
         try:
             rapid_layout = require("rapid_layout", "parsing")
-        except Exception:  # a layout is a help, not a need
+        except UserError:  # a layout is a help, not a need
             return
         before = logging.root.manager.disable
         logging.disable(logging.INFO)  # it tells which files it opens

@@ -25,7 +25,7 @@ class Belief:
         memory: Trials that a rate remembers.
     """
 
-    def __init__(self, claims: int, memory: float = 2000.0) -> None:
+    def __init__(self, claims: int, memory: float = 100.0) -> None:
         self.memory = memory
         prior = np.linspace(0.25, 0.92, BUCKETS)
         self._trials = np.full((claims, BUCKETS), 4.0)
