@@ -2,6 +2,11 @@
 
 import os
 
+import torch
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+if not torch.cuda.is_available():
+    # without a GPU Triton's kernels run in its interpreter, chosen at their first import anywhere
+    os.environ.setdefault("TRITON_INTERPRET", "1")

@@ -1,14 +1,9 @@
-"""Without a GPU, Triton kernels run in Triton's interpreter; fresh memory is NaN, so what a kernel
-forgets to write cannot pass for a zero."""
+"""Fresh memory is NaN, so what a kernel forgets to write cannot pass for a zero."""
 
-import os
 from collections.abc import Iterator
 
 import pytest
 import torch
-
-if not torch.cuda.is_available():
-    os.environ.setdefault("TRITON_INTERPRET", "1")  # must precede the first import of a kernel
 
 
 @pytest.fixture(autouse=True)
