@@ -95,7 +95,14 @@ def test_auto_tries_the_modes_and_settles_on_the_fastest():
 def test_tolerance_is_labelled():
     target = TinyTarget()
     (found,) = decoder("page", tolerance=0.5)(target, pages(target, 1))
-    assert "tolerance 0.5" in found.lossy
+    assert found.lossy == "tolerance 0.5"
+    target = TinyTarget("1-D")
+    page = pages(target, 1)[0]
+    page.regions = [Region(Box(0, 0, 40, 30), "text", page.regions[0].text)]
+    (checked,) = decoder("page", tolerance=1e-6, verify=True)(target, [page])
+    (plain,) = decoder("plain")(target, [page])
+    shift = float(checked.lossy.rsplit(" ", 1)[1])
+    assert (shift > 0) == (checked.tokens != plain.tokens)
     with pytest.raises(UserError, match="tolerance"):
         decoder("page", tolerance=0.0)
 

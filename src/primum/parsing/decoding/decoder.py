@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from primum.errors import UserError
+from primum.extras import require
 from primum.parsing.decoding.cost import measure
 from primum.parsing.decoding.loop import Row, decode, row
 from primum.parsing.decoding.prefill import Prefilled, prefill
@@ -81,7 +82,8 @@ class Decoder:
         max_new_tokens: Cap of a page and of a region.
         batch: Sequences decoded at once.
         tolerance: 1 is strict; see `Rules`.
-        verify: Check every page by one teacher-forced pass.
+        verify: Check every page by one teacher-forced pass; where the tolerance is below 1, also
+            measure the edit distance to plain decoding.
     """
 
     def __init__(
@@ -162,9 +164,19 @@ class Decoder:
                 started = time.perf_counter()
                 again = self._prefill(target, prompt)
                 read.verification = verify(target.model, again, read.tokens)
+                if self.tolerance < 1:
+                    read.lossy += f", edit distance {self._distance(target, prompt, read):.4f}"
                 seconds["verify"] = time.perf_counter() - started
             result.append(read)
         return result
+
+    def _distance(self, target: Target, prompt: Mapping[str, Any], read: Decoded) -> float:
+        """Edits between this output and plain decoding's, as a share of the longer one."""
+        sequence = self._prefill(target, prompt)
+        plain = row(sequence, None)
+        decode(target.model, [sequence], [plain])
+        distance = require("rapidfuzz.distance", "parsing").Levenshtein
+        return distance.normalized_distance(read.tokens, plain.rules.output)
 
     def _by_regions(self, target: Target, page: Page) -> Decoded:
         """Crops decoded on their own, put together in reading order."""
