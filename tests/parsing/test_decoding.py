@@ -195,7 +195,7 @@ def test_fixed_shapes_in_the_same_memory_page_after_page(kind, monkeypatch):
             spec.start(noisy(output))
             rows.append(row(sequence, spec))
         steps = decode(model, sequences, rows)
-        assert isinstance(steps, FixedSteps)
+        assert isinstance(steps, FixedSteps) and steps.portable
         assert [one.rules.output for one in rows] == expected
         assert all(one.trace.tokens_per_forward > 1.5 for one in rows)
 

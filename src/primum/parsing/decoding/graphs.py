@@ -44,7 +44,8 @@ def fixed_steps(model: Any, sequences: Sequence[Prefilled], capture: bool) -> Fi
     if steps is None:
         kept.clear()  # one set of buffers at a time: they are as large as the cache
         steps = FixedSteps(model, sequences, capacity, capture)
-        kept[len(sequences), capacity] = steps
+        if steps.portable:
+            kept[len(sequences), capacity] = steps
     else:
         steps.load(sequences)
     return steps
@@ -76,6 +77,12 @@ class FixedSteps(TreeSteps):
         self._graphs: dict[int, tuple[Any, Tensor]] = {}
         for layer in self.cache.layers:
             layer.reserve(capacity)
+
+    @property
+    def portable(self) -> bool:
+        """Whether no input but the tokens differs from page to page."""
+        others = (value for name, value in self._inputs.items() if name not in self._types)
+        return not any(isinstance(value, Tensor) for value in others)
 
     def load(self, sequences: Sequence[Prefilled]) -> None:
         """Begin other pages in the same memory."""
