@@ -80,7 +80,11 @@ class SyntheticPages(DocumentBenchmark):
         edits, _ = line_edits([str(answer.text)], [case.reference])
         rate = edits / max(1, len(case.reference))
         label = f"{edits} edits of {len(case.reference)} characters"
-        scores = {"edits": edits, "characters": len(case.reference), "exact": edits == 0}
+        scores: dict[str, float | bool | None] = {
+            "edits": edits,
+            "characters": len(case.reference),
+            "exact": edits == 0,
+        }
         return Judgement({"characters": {"label": label, "evidence": f"{rate:.1%}"}}, scores)
 
     def badness(self, result: Result) -> float:
