@@ -166,7 +166,8 @@ class LanguageModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Leave frozen weights out: they are the base model, known by its hashes."""
-        frozen = {name for name, weight in self.named_parameters() if not weight.requires_grad}
+        named = self.named_parameters(remove_duplicate=False)  # tied weights have two names
+        frozen = {name for name, weight in named if not weight.requires_grad}
         if "state_dict" in checkpoint:
             checkpoint["state_dict"] = {
                 name: value
