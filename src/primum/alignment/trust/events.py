@@ -162,6 +162,19 @@ def spelled(event: dict[str, Any]) -> bytes:
     return text.encode()
 
 
+def torn(tail: bytes) -> bool:
+    """Can this be the beginning of a line whose append was interrupted?
+
+    >>> torn(b'{"a": 1'), torn(b'{"a": 1}*')
+    (True, False)
+    """
+    try:
+        _, end = json.JSONDecoder().raw_decode(tail.decode("utf-8", "replace"))
+    except (ValueError, RecursionError):
+        return True
+    return end == len(tail)
+
+
 class BadLine(Exception):
     """What is wrong with a line of the log; the caller knows its number."""
 

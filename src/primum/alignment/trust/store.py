@@ -23,7 +23,7 @@ from typing import Any
 
 from primum.alignment.trust.appending import append, cut_to_lines, sync_folder, whole_lines
 from primum.alignment.trust.canonical import GENESIS, commit
-from primum.alignment.trust.events import BadLine, Event, Statement, now, parse, place
+from primum.alignment.trust.events import BadLine, Event, Statement, now, parse, place, torn
 from primum.alignment.trust.keys import REGISTER, Register
 from primum.alignment.trust.schema import fault
 from primum.errors import UserError
@@ -115,6 +115,13 @@ class Store:
             self._events.append(event)
             self.read_to += len(line) + 1
             self._note(event)
+        if not torn(new[new.rfind(b"\n") + 1 :]):
+            raise UserError(
+                "The log's last line is followed by what belongs to no line",
+                file=self.log,
+                row=len(self._events) + 1,
+                remedy=NOT_WHOLE,
+            )
 
     def _note(self, event: Event) -> None:
         self.said.add(event.commitment)

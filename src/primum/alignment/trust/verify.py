@@ -9,7 +9,7 @@ from pathlib import Path
 
 from primum.alignment.trust import sealing
 from primum.alignment.trust.canonical import GENESIS, commit
-from primum.alignment.trust.events import BadLine, Event, parse
+from primum.alignment.trust.events import BadLine, Event, parse, torn
 from primum.alignment.trust.keys import REGISTER, Register
 from primum.alignment.trust.schema import fault
 from primum.alignment.trust.store import ABOUT_THE_LOG, LOG, payload_file, payload_lines
@@ -114,7 +114,11 @@ def _chain(store: Path, found: Verdict) -> list[Event]:
         prev = event.hash
     found.line = None
     found.events, found.head, found.erased = len(events), prev, len(erased)
-    if not data.endswith(b"\n") and data:
+    tail = data[data.rfind(b"\n") + 1 :]
+    if tail and not torn(tail):
+        found.line = len(events) + 1
+        raise BadLine("it is followed by what belongs to no line")
+    if tail:
         found.notes.append("an append was interrupted in its last line; the next one clears it")
     return events
 
