@@ -72,7 +72,7 @@ def governance(
         measured += [_measured(name, run) for name, side_ in (("before", first), ("after", runs))
                      for run in side_]  # fmt: skip
     missing += [f"no benchmark speaks of {name}" for name in SIDES[:3] if not groups[name]]
-    report = {
+    report: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "kind": "governance",
         "title": "Safety, over-refusal and capability",
@@ -109,9 +109,9 @@ def _rows(
         said = comparison["warnings"]
     rows = []
     for key, score in scores_of(after[0].report).items():
-        head = {"benchmark": benchmark, "key": key, "name": score.name, "unit": score.unit}
-        head |= {"higher_is_better": score.higher_is_better, "n": score.n}
-        head |= {"protocol": score.protocol}
+        head: dict[str, Any] = {"benchmark": benchmark, "key": key, "name": score.name}
+        head |= {"unit": score.unit, "n": score.n, "protocol": score.protocol}
+        head["higher_is_better"] = score.higher_is_better
         row = paired.get(key) or {
             "before": _mean(before, key),
             "after": _mean(after, key),

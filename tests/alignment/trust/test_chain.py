@@ -150,17 +150,17 @@ def test_a_payload_changed_lost_or_not_of_its_schema_is_found(path: Path) -> Non
     assert (verdict.whole, verdict.line) == (False, 6) and "missing" in verdict.problem
 
 
-def test_ten_thousand_signed_events_validate_and_verify_in_five_seconds(tmp_path: Path) -> None:
+def test_ten_thousand_events_validate_and_verify_in_five_seconds(tmp_path: Path) -> None:
     store = Store.create(tmp_path / "trust")
     key = reviewer(tmp_path, store)
     statements = []
-    for n in range(5000):
-        statements += [create(f"row-{n}", n), score(f"row-{n}", key)]
+    for n in range(1000):
+        statements += [create(f"row-{n}", n), *(score(f"row-{n}", key) for _ in range(9))]
     store.append(statements)
     started = time.process_time()
     verdict = verify(store.path)
     assert time.process_time() - started <= 5.0
-    assert verdict.whole and (verdict.events, verdict.signed) == (10_000, 5_000)
+    assert verdict.whole and (verdict.events, verdict.signed) == (10_000, 9_000)
 
 
 @pytest.mark.parametrize(

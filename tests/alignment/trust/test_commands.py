@@ -101,7 +101,7 @@ def test_train_py_trains_on_a_view_and_leaves_its_lineage(here: Path) -> None:
     tiny = make_tiny(here / "tiny", "llama")
     command = [
         sys.executable, "train.py", "+experiment=alignment/trust_sft", f"model.name={tiny}",
-        "data.admit=any", "trainer=cpu", "logger=none", f"paths.outputs={here}/outputs",
+        "data.train.admit=any", "trainer=cpu", "logger=none", f"paths.outputs={here}/outputs",
         "run_id=run", "data.max_length=4096",
     ]  # fmt: skip
     subprocess.run(command, cwd=ROOT, check=True, timeout=250)

@@ -62,7 +62,7 @@ def erase(
     Raises:
         UserError: There is no such record, it is erased already, or the reason repeats its words.
     """
-    roots = [Path(root).expanduser() for root in roots]
+    places = [Path(root).expanduser() for root in roots]
     if record not in store.records:
         raise UserError(f"There is no record {record}", file=store.path)
     if record in store.erased and not store.payload_file(record).exists():
@@ -90,10 +90,10 @@ def erase(
         ]
     )
     for one in going:
-        checkpoints, runs = who_saw(store, one, [root for root in roots if root.is_dir()])
+        checkpoints, runs = who_saw(store, one, [one for one in places if one.is_dir()])
         done.checkpoints += [c for c in checkpoints if c not in done.checkpoints]
         done.runs += [run for run in runs if run.id not in {known.id for known in done.runs}]
-    folders = [*roots, *(c.run.folder for c in done.checkpoints), *(r.folder for r in done.runs)]
+    folders = [*places, *(c.run.folder for c in done.checkpoints), *(r.folder for r in done.runs)]
     _scrub(store, going, words, folders, done)
     with store.locked():
         for one in going:

@@ -44,7 +44,7 @@ def conversations(
         raise UserError(
             f"The view `{view}` of this store has no rows",
             file=opened.path,
-            remedy="look at it with `primum trust show STORE`; data.train.admit=scored takes rows "
+            remedy="look at it with `primum trust show`; data.train.admit=scored takes rows "
             "nobody has decided on",
         )
     origin = {"store": str(opened.path.absolute()), "view": view}

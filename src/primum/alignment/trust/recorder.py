@@ -98,7 +98,7 @@ class LineageRecorder(Callback):
     def _rows(self, trainer: Trainer, epoch: int, batch_idx: int) -> list[str]:
         loader = trainer.train_dataloader
         sampler = getattr(loader, "batch_sampler", None)
-        examples = getattr(loader, "dataset", ())
+        examples: Any = getattr(loader, "dataset", ())
         known = len(examples) and hasattr(examples[0], "rows")
         if not (isinstance(loader, ResumableLoader) and known):
             return [] if self.rows else list(self.ids.values())
