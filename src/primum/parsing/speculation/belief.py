@@ -7,6 +7,8 @@ from primum.parsing.speculation.candidates import NOTHING, Candidates
 # Lengths of match that are told apart: 0 ... 7, then doublings.
 _BUCKET = np.concatenate([np.arange(8), np.full(4, 8), np.full(4, 9), np.full(16, 10), [11]])
 BUCKETS = 12
+# What the demo pages teach a region match, rounded.
+PRIOR = np.array([0.2, 0.25, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.92, 0.95, 0.985])
 
 
 def bucket(match: np.ndarray) -> np.ndarray:
@@ -27,9 +29,8 @@ class Belief:
 
     def __init__(self, claims: int, memory: float = 100.0) -> None:
         self.memory = memory
-        prior = np.linspace(0.25, 0.92, BUCKETS)
         self._trials = np.full((claims, BUCKETS), 4.0)
-        self._hits = 4.0 * np.tile(prior, (claims, 1))
+        self._hits = 4.0 * np.tile(PRIOR, (claims, 1))
 
     @property
     def rates(self) -> np.ndarray:
