@@ -168,6 +168,10 @@ class AggSampleModule(LightningModule):
             "lr_scheduler": {"scheduler": LambdaLR(optimizer, share_of_peak), "interval": "step"},
         }
 
+    def on_train_start(self) -> None:
+        """Let a teacher that cannot follow say so before the first step, not after it."""
+        self.teacher.follow(self.head, 1.0)
+
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
         """Step, then let teacher and centre follow, before any callback may save."""
         momentum = rising_momentum(self.momentum, self.share_done())

@@ -122,6 +122,10 @@ class S2UniSegModule(MaskStudent):
         """The sum of a tensor over ranks."""
         return self.trainer.strategy.reduce(value, reduce_op="sum")  # type: ignore[return-value]
 
+    def on_train_start(self) -> None:
+        """Let a teacher that cannot follow say so before the first step, not after it."""
+        self.teacher.follow(self.student, 1.0)
+
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
         """Step, then let teacher and centre follow, before any callback may save."""
         momentum = rising_momentum(self.momentum, self.share_done())
