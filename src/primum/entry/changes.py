@@ -24,23 +24,26 @@ class Changes:
 def changes(saved: Path, now: dict[str, Any]) -> Changes:
     """Compare a run's config.yaml with a resolved config.
 
-    Paths inside the two runs' own folders count as equal.
+    Paths inside the two runs' own folders, and their ids, count as equal.
     """
     text = saved.read_text(encoding="utf-8")
     written_by = re.match(r"# primum (\S+)", text)
     before = yaml.safe_load(text) or {}
     old, new = _flat(before), _flat(now)
-    old_folder, new_folder = old.get("paths.output"), new.get("paths.output")
 
-    def placeless(value: Any, folder: Any) -> Any:
-        return value.replace(str(folder), "") if isinstance(value, str) and folder else value
+    def nameless(value: Any, run: dict[str, Any]) -> Any:
+        if not isinstance(value, str):
+            return value
+        for own in (run.get("paths.output"), run.get("run_id")):
+            value = value.replace(str(own), "") if own else value
+        return value
 
     differ = {}
     for key in sorted(set(old) | set(new)):
         if key.split(".")[0] in EXPECTED:
             continue
         then, today = old.get(key, ABSENT), new.get(key, ABSENT)
-        if placeless(then, old_folder) != placeless(today, new_folder):
+        if nameless(then, old) != nameless(today, new):
             differ[key] = (then, today)
     return Changes(written_by[1] if written_by else "unknown", differ)
 

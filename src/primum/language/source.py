@@ -230,6 +230,8 @@ def named_source(name: str) -> Source:
     if not name.isidentifier() or not file.is_file() or Path(name).exists():
         return Source(name)
     entry = yaml.safe_load(file.read_text(encoding="utf-8"))
+    if entry["_target_"] != f"{Source.__module__}.Source":
+        raise UserError(f"`{name}` is no language model", file=file)
     return Source(**{key: value for key, value in entry.items() if key != "_target_"})
 
 

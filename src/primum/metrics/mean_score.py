@@ -33,7 +33,7 @@ def mean_score(
         ValueError: A value is not on the scale.
 
     >>> print(mean_score([1, 1, 1, 2, 5], lowest=1, highest=5))
-    2.00 [1.00, 3.60], n = 5
+    2.000 [1.000, 3.600], n = 5
     """
     row = np.asarray(values, dtype=float)
     if row.size == 0:
