@@ -274,7 +274,6 @@ def test_tolerance_takes_near_misses_and_strictness_does_not():
     loose = output_of(plain(model, page, 60, custom_generate=lenient), page)
     assert output_of(plain(model, page, 60, custom_generate=strict), page) == output
     assert loose != output
-    assert lenient.row.trace.forwards < strict.row.trace.forwards
 
 
 def test_verification_finds_a_token_that_is_not_the_models():
