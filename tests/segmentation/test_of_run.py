@@ -52,8 +52,9 @@ def test_each_kind_of_feature_gives_nested_partitions_of_its_own() -> None:
 
 
 def test_untrained_is_the_networks_beginning_whatever_was_learned() -> None:
+    backbone = module().student.backbone
     torch.manual_seed(0)
-    fresh = of_run.vit(**module().student.backbone)
+    fresh = of_run.vit(**backbone)
     tokens = of_run.UniapOfRun("a run", "untrained", seed=0).module.segmenting.encoder.vit
     for name, value in fresh.state_dict().items():
         assert torch.equal(tokens.state_dict()[name], value), name
