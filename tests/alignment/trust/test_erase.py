@@ -154,9 +154,9 @@ def test_words_that_another_record_shares_are_told_of(tmp_path: Path) -> None:
     store = holding(tmp_path)
     store.append([create("again", 9, prompt=[{"role": "user", "content": SECRET}])])
     done = erase(store, "ada", "consent withdrawn", CURATOR, [tmp_path / "outputs"])
-    assert done.shared == ["again", "row-0", "row-1"]  # the rows' answers are alike
+    assert done.alike["again"] > 0.2 and found(tmp_path, SECRET)  # ... with its owner
     done = erase(store, "again", "the same person", CURATOR, [tmp_path / "outputs"])
-    assert found(tmp_path, SECRET) == [] and done.shared == ["row-0", "row-1"]
+    assert found(tmp_path, SECRET) == [] and "ada" not in done.alike
 
 
 @settings(max_examples=80, deadline=None)
@@ -167,3 +167,18 @@ def test_no_spelling_of_a_run_survives(secret: str, around: str) -> None:
         left = words.mask(around + spelled + around)
         assert not words.are_in(left)
         assert len(left) == len(around + spelled + around)
+
+
+def test_common_phrases_are_left_in_others_rows_and_pages(tmp_path: Path) -> None:
+    store = Store.create(tmp_path / "trust")
+    phrase = (
+        'I\'m "really" sorry to hear that.\n\nIt is <important> to remember: you are not alone & '
+    )
+    for n in range(4):
+        own = "".join(chr(97 + (n * 7 + i * i) % 26) for i in range(300))
+        store.append([create(f"row-{n}", n, answer=phrase + own)])
+    write_view(store, "sft", tmp_path / "sft.jsonl", Selection(admit="any"))
+    before = (tmp_path / "sft.jsonl").read_text().splitlines()
+    done = erase(store, "row-0", "consent withdrawn", CURATOR)
+    assert (tmp_path / "sft.jsonl").read_text().splitlines() == before[1:]
+    assert done.left == [] and done.alike.keys() <= {"row-1", "row-2", "row-3"}

@@ -367,12 +367,10 @@ def _erase(arguments: argparse.Namespace) -> int:
         _say(f"checkpoint that learned from it: {one.path} (run {one.run.id})")
     for run in done.runs:
         _say(f"run that learned from it, weights not here: {run.id}, {run.folder}")
-    if done.shared:
-        _say(
-            f"{len(done.shared)} other records hold some of the same words and keep them; erase "
-            "them too if they are of the same person:",
-            *(f"  {one}" for one in done.shared),
-        )
+    if done.alike:
+        _say("other records hold much of its words; erase them too if they are of the same person:")
+    for name, share in sorted(done.alike.items(), key=lambda one: -one[1]):
+        _say(f"  {name}: {share:.0%} of them")
     if arguments.json:
         facts = {
             "records": done.records,
@@ -380,7 +378,7 @@ def _erase(arguments: argparse.Namespace) -> int:
             "checkpoints": [str(one.path) for one in done.checkpoints],
             "runs": [run.id for run in done.runs],
             "left": [str(path) for path in done.left],
-            "shared": done.shared,
+            "alike": done.alike,
         }
         atomic_write(arguments.json, json.dumps(facts, indent=1) + "\n")
     verdict = verify(store.path)
@@ -480,7 +478,8 @@ def _reviewers(arguments: argparse.Namespace) -> None:
             str(Score.from_dict(row["agreement"])) if row["agreement"]["n"] else "-",
             str(row["open_vetoes"]),
         )
-    Console(soft_wrap=True).print(table)
+    console = Console()
+    Console(width=None if console.is_terminal else 140).print(table)
 
 
 def _bundle(arguments: argparse.Namespace) -> None:

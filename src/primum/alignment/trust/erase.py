@@ -19,6 +19,7 @@ from primum.errors import UserError
 
 # Values under these keys say where a row is from, not what somebody said.
 NO_WORDS = ("source", "generator", "target", "judge", "rubric", "phi_screen", "parameters")
+ALIKE = 0.1  # of a record's runs; beneath it lie greetings and other common phrases
 OWN = ("log.jsonl", "payloads", "reviewers.json", "seals", "lineage", "holders.jsonl", "lock")
 
 
@@ -32,7 +33,7 @@ class Erasure:
         checkpoints: Weights that learned from it; they cannot be scrubbed.
         runs: Runs that read it of which no weights are left here.
         left: Files that still hold its words, for somebody to delete.
-        shared: Other records that hold a run of its words.
+        alike: Other records one of whose texts holds much of its words, and the share.
     """
 
     records: list[str]
@@ -40,7 +41,7 @@ class Erasure:
     checkpoints: list[Checkpoint] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     left: list[Path] = field(default_factory=list)
-    shared: list[str] = field(default_factory=list)
+    alike: dict[str, float] = field(default_factory=dict)
 
 
 def erase(
@@ -77,11 +78,9 @@ def erase(
     done = Erasure(going)
     others = sorted(store.records - store.erased - set(going))
     words = Words(texts, (said for one in others for said in texts_of(store, one, all_of_it=True)))
-    if words.shared:
-        own = Words(texts)
-        done.shared = [
-            one for one in others if any(map(own.are_in, texts_of(store, one, all_of_it=True)))
-        ]
+    own = Words(texts)
+    alike = {one: max(map(own.share, texts_of(store, one)), default=0.0) for one in others}
+    done.alike = {one: share for one, share in alike.items() if share >= ALIKE}
     store.append(
         [
             state("erase", one, {"reason": reason, **({"because_of": record} if n else {})}, actor)

@@ -14,6 +14,7 @@ from typing import Any
 from primum.files import atomic_write
 
 RUN = 20  # characters in a row that count as somebody's words
+HALF = RUN // 2
 MARK = "█"
 WEIGHTS = (".ckpt", ".safetensors", ".gguf", ".pt", ".pth", ".bin", ".distcp")
 
@@ -23,35 +24,49 @@ class Words:
 
     Args:
         texts: What must not be found any more.
-        spared: Texts of other records, which may stay: runs that stand in them too are not looked
-            for, and are counted in `shared`.
+        spared: Texts of other records, which may stay: what stands in them too is not looked for.
     """
 
     def __init__(self, texts: Iterable[str], spared: Iterable[str] = ()) -> None:
+        texts = list(texts)
+        self.plain = {run for text in texts for run in runs(text)}
         self.spellings = {one for text in texts for one in spellings(text) if len(one) >= RUN}
         self.runs = {run for one in self.spellings for run in runs(one)}
-        self.shared: set[str] = set()
+        shared: set[str] = set()
         for text in spared:
             if self.may_be_in(text):
-                self.shared |= self.runs & set(runs(text))
-        for text in self.shared:
-            self.runs -= {text, *spellings(text)}
+                shared |= set(self.stretches(text))
+        for stretch in shared:
+            self.runs -= {run for one in spellings(stretch) for run in runs(one)}
 
     @cached_property
-    def needles(self) -> list[bytes]:
-        """Pieces of which each run holds one whole: quick to look for in a large file."""
-        half = RUN // 2
-        pieces = {
-            one[i : i + half].encode()
-            for one in self.spellings
-            for i in range(0, len(one) - half + 1, half)
-        }
-        return sorted(pieces)
+    def pieces(self) -> set[bytes]:
+        """Every half run: each run in a file has one that begins at a multiple of its length."""
+        spelled = [one.encode("utf-8", "surrogatepass") for one in self.spellings]
+        return {one[i : i + HALF] for one in spelled for i in range(len(one) - HALF + 1)}
 
     def may_be_in(self, data: str | bytes) -> bool:
-        """False only if none of the runs is there."""
+        """False only if none of the runs is there; quick."""
         raw = data if isinstance(data, bytes) else data.encode("utf-8", "surrogatepass")
-        return any(needle in raw for needle in self.needles)
+        return any(raw[i : i + HALF] in self.pieces for i in range(0, len(raw) - HALF + 1, HALF))
+
+    def stretches(self, text: str) -> Iterator[str]:
+        """The longest stretches of another text whose runs are all runs of these, as they are."""
+        start = None
+        for place, run in enumerate(runs(text)):
+            if run in self.plain:
+                start = place if start is None else start
+            elif start is not None:
+                yield text[start : place + RUN - 1]
+                start = None
+        if start is not None:
+            yield text[start:]
+
+    def share(self, text: str) -> float:
+        """How much of the texts stands in another one: the share of their runs."""
+        if not self.plain or not self.may_be_in(text):
+            return 0.0
+        return len(self.plain.intersection(runs(text))) / len(self.plain)
 
     def are_in(self, text: str) -> bool:
         """Is one of the runs there?"""
@@ -153,7 +168,30 @@ def holds(file: Path, words: Words) -> bool:
     data = file.read_bytes()
     if suffix in (".gz", ".bz2", ".xz"):
         data = _unpacked(data, suffix)
-    return words.may_be_in(data) and words.are_in(data.decode("utf-8", "replace"))
+    if not words.may_be_in(data):
+        return False
+    text = data.decode("utf-8", "replace")
+    try:
+        if suffix in (".jsonl", ".ndjson"):
+            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+            return any(words.are_in(one) for one in _strings(rows))
+        if suffix == ".json":
+            return any(words.are_in(one) for one in _strings(json.loads(text)))
+    except ValueError:
+        pass
+    return words.are_in(text)
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, one in value.items():
+            yield from _strings(key)
+            yield from _strings(one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _strings(one)
 
 
 def _json_line(line: str, record: str, words: Words) -> str:
@@ -200,16 +238,17 @@ def _masked(value: Any, record: str, words: Words) -> Any:
 
 def _binary(file: Path, data: bytes, words: Words) -> str | None:
     """Blot words out in place, byte for byte: lengths and offsets of an Arrow file stay right."""
-    spelled = [one.encode() for one in words.spellings]
-    if not any(needle in data for needle in words.needles):
-        return None
     if file.suffix.lower() not in (".arrow", ".feather", ".idx", ".log", ".txt"):
         return "left" if words.are_in(data.decode("utf-8", "replace")) else None
     hidden = bytearray(data)
-    wanted = {one[i : i + RUN] for one in spelled for i in range(len(one) - RUN + 1)}
+    wanted: dict[bytes, list[bytes]] = {}
+    for run in words.runs:
+        spelled = run.encode("utf-8", "surrogatepass")
+        wanted.setdefault(spelled[:HALF], []).append(spelled)
     for start in range(len(data) - RUN + 1):
-        if data[start : start + RUN] in wanted:
-            hidden[start : start + RUN] = b"x" * RUN
+        for run_bytes in wanted.get(data[start : start + HALF], ()):
+            if data.startswith(run_bytes, start):
+                hidden[start : start + len(run_bytes)] = b"x" * len(run_bytes)
     if bytes(hidden) == data:
         return None
     with file.open("rb+") as stream:
