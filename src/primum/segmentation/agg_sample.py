@@ -151,7 +151,7 @@ class AggSampleModule(LightningModule):
 
     def summed(self, value: Tensor) -> Tensor:
         """The sum of a tensor over ranks."""
-        return self.trainer.strategy.reduce(value, reduce_op="sum")  # type: ignore[return-value]
+        return self.trainer.strategy.reduce(value, reduce_op="sum")
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         optimizer = self.build_optimizer(list(self.head.parameters()))

@@ -91,7 +91,8 @@ class MaskPictures(Callback):
         if not due or not trainer.is_global_zero or sharded(pl_module):
             return
         picture = self.draw(pl_module, batch["image"][: self.images])
-        for logger in trainer.loggers:
+        loggers: list[Any] = trainer.loggers
+        for logger in loggers:
             if hasattr(logger, "log_image"):
                 logger.log_image("masks", [picture.permute(1, 2, 0).numpy()])
             elif hasattr(logger.experiment, "add_image"):

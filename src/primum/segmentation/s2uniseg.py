@@ -120,7 +120,7 @@ class S2UniSegModule(MaskStudent):
 
     def summed(self, value: Tensor) -> Tensor:
         """The sum of a tensor over ranks."""
-        return self.trainer.strategy.reduce(value, reduce_op="sum")  # type: ignore[return-value]
+        return self.trainer.strategy.reduce(value, reduce_op="sum")
 
     def on_train_start(self) -> None:
         """Let a teacher that cannot follow say so before the first step, not after it."""

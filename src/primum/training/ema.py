@@ -26,7 +26,7 @@ class Teacher(nn.Module):
 
     def __init__(self, student: nn.Module) -> None:
         super().__init__()
-        self.network = copy.deepcopy(student).float().requires_grad_(False).eval()
+        self.network: Any = copy.deepcopy(student).float().requires_grad_(False).eval()
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
         return self.network(*inputs, **options)

@@ -78,7 +78,7 @@ class MaskFile:
             key=lambda one: (-float(one.get("score", 1.0)), -float(one.get("area", 0))),
         )
         for annotation in rank[:limit]:
-            shape = annotation.get("segmentation")
+            shape: Any = annotation.get("segmentation")
             try:
                 if isinstance(shape, list):
                     shape = coco.merge(coco.frPyObjects(shape, row["height"], row["width"]))

@@ -8,6 +8,7 @@ is drawn from any data set, so scenes may be shipped, and a seed gives the same 
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -148,7 +149,7 @@ def blurred_shadow(shape: np.ndarray, side: int) -> np.ndarray:
     move = max(1, side // 32)
     shadow = np.pad(shape, ((move, 0), (move, 0)))[:side, :side].astype(float)
     for axis in (0, 1):
-        shadow = sum(np.roll(shadow, step, axis) for step in (-2, -1, 0, 1, 2)) / 5
+        shadow = np.mean([np.roll(shadow, step, axis) for step in (-2, -1, 0, 1, 2)], 0)
     return shadow
 
 
@@ -160,7 +161,8 @@ def write_coco(scenes: Scenes, folder: str | Path) -> Path:
     """
     coco = require("pycocotools.mask", "segmentation")
     image = require("PIL.Image", "vision")
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     with atomic_folder(folder) as partial:
         for index in range(len(scenes)):
             scene, name = scenes.scene(index), f"{scenes.name(index)}.png"

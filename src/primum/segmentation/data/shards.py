@@ -5,6 +5,7 @@ import tarfile
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -43,7 +44,7 @@ class TarShards:
         known, cache = {}, self.root / INDEX
         if cache.is_file():
             known = json.loads(cache.read_text())
-        places = {}
+        places: dict[str, Any] = {}
         for shard in self.shards:
             state = [shard.stat().st_size, shard.stat().st_mtime_ns]
             entry = known.get(shard.name)

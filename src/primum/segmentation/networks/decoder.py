@@ -1,7 +1,7 @@
 """Queries that become masks: Mask2Former's decoder with two kinds of query."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -76,7 +76,7 @@ class QueryDecoder(nn.Module):
         self.pixels = mask2former.Mask2FormerPixelDecoder(config, [channels] * 4)
         # its own comes from a constructor that ignores `torch.device("meta")`
         self.pixels.level_embed = nn.Parameter(torch.empty(3, hidden))
-        self.layers = mask2former.Mask2FormerMaskedAttentionDecoder(config)
+        self.layers: Any = mask2former.Mask2FormerMaskedAttentionDecoder(config)
         if anchored:
             self.layers.mask_predictor = LookAlike(self.layers.mask_predictor, self.anchors)
         self.place = mask2former.Mask2FormerSinePositionEmbedding(hidden // 2, normalize=True)
@@ -150,9 +150,10 @@ class LookAlike(nn.Module):
         anchors: Along each side of the grid; other queries come behind those of the grid.
     """
 
-    def __init__(self, predictor: nn.Module, anchors: int) -> None:
+    def __init__(self, predictor: Any, anchors: int) -> None:
         super().__init__()
-        self.embed, self.heads, self.anchors = predictor.mask_embedder, predictor.num_heads, anchors
+        self.embed: Any = predictor.mask_embedder
+        self.heads, self.anchors = int(predictor.num_heads), anchors
         self.sharpness = nn.Parameter(torch.tensor(8.0))
         self.least = nn.Parameter(torch.tensor(0.5))  # cosine at which a pixel is as good as in
 

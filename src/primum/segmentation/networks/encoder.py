@@ -150,7 +150,7 @@ class Encoder(nn.Module):
     def forward(self, images: Tensor) -> Encoded:
         """Encode (batch, 3, height, width) normalised images; sides divide by 32."""
         maps, stem = self.backbone(images), self.stem(images)
-        grid = maps[-1].shape[-2:]
+        grid = (maps[-1].shape[-2], maps[-1].shape[-1])
         tokens = maps[-1] + self.residual(functional.adaptive_avg_pool2d(stem[0], grid))
         pyramid = []
         for level, (early, fine) in enumerate(zip(maps, stem, strict=True)):
@@ -165,7 +165,8 @@ class Encoder(nn.Module):
         """The tokens alone, as `forward` gives them: all that a teacher needs while training."""
         tokens = self.backbone(images)[-1]
         first = self.stem.stages[1](self.stem.stages[0](images))
-        return tokens + self.residual(functional.adaptive_avg_pool2d(first, tokens.shape[-2:]))
+        grid = (tokens.shape[-2], tokens.shape[-1])
+        return tokens + self.residual(functional.adaptive_avg_pool2d(first, grid))
 
 
 def catch(caught: dict[int, Tensor], depth: int, module: nn.Module, given: Any, made: Any) -> None:

@@ -65,9 +65,9 @@ def match(logits: Tensor, targets: Targets, queries: Sequence[int]) -> Pairs:
             row = row[(row >= targets.instances) == bool(kind)]
             first = queries[0] * kind
             part = scores[view, first : first + queries[kind], row]  # (rows, queries)
-            chosen, answering = linear_sum_assignment(part, maximize=True)
-            found += [(view, first + q, row[r]) for r, q in zip(chosen, answering, strict=True)]
+            chosen, best = linear_sum_assignment(part, maximize=True)
+            found += [(view, first + q, row[r]) for r, q in zip(chosen, best, strict=True)]
     table = torch.tensor(found, dtype=torch.long).reshape(-1, 3).to(logits.device)
-    view, query, target = table.unbind(1)
-    count = torch.bincount(view, minlength=len(scores))
-    return Pairs(view, query, target, 1 / count[view], dice[view, query, target])
+    views, answering, asked = table.unbind(1)
+    count = torch.bincount(views, minlength=len(scores))
+    return Pairs(views, answering, asked, 1 / count[views], dice[views, answering, asked])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -67,13 +67,12 @@ class UniapOfRun(Peer):
             lab = require("skimage.color", "segmentation").rgb2lab(
                 square[0].permute(1, 2, 0).numpy()
             )
-            cells = [side * self.finer for side in tokens.shape[1:3]]
+            cells = (tokens.shape[1] * self.finer, tokens.shape[2] * self.finer)
             lab = torch.from_numpy(lab).float().permute(2, 0, 1)
             tokens = adaptive_avg_pool2d(lab, cells)[None].permute(0, 2, 3, 1)
         proposals = self.module.proposals
-        options: Mapping[str, Any] = dict(PRESETS[proposals.preset]) | dict(proposals.options)
-        options = options | {"semantic": False}
+        options = {**PRESETS[proposals.preset], **proposals.options, "semantic": False}
         if self.thresholds is not None:
-            options = options | {"thresholds": self.thresholds}
+            options["thresholds"] = self.thresholds
         found = agglomerate(proposals.features(tokens), **options)
         return enlarged(found.labels[:, 0].numpy(), *image.shape[:2])
