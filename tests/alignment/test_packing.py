@@ -140,6 +140,23 @@ def test_logits_in_slices_are_the_logits(
         assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
+def test_slices_are_trained_under_autocast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from primum.alignment.objectives import likelihood
+
+    source = Source(str(make_tiny(tmp_path, "llama")), dtype="float32")
+    model = source.model()
+    batch = collate([conversation(source.tokenizer(), "How much?", "So much. " * 9)], 0)
+    found = []
+    for limit in (2**40, 0):
+        monkeypatch.setattr(likelihood, "LARGE", limit)
+        with torch.autocast("cpu", torch.bfloat16):
+            said = sequence_logprobs(model, batch).tokens
+        (slope,) = torch.autograd.grad(said.sum(), model.lm_head.weight)
+        found.append((said.detach(), slope))
+    assert_close(found[0][0], found[1][0], rtol=2e-2, atol=2e-2)
+    assert_close(found[0][1], found[1][1], rtol=5e-2, atol=2e-2)
+
+
 def test_what_follows_the_head_is_never_left_out(tmp_path: Path) -> None:
     from primum.alignment.objectives.head import backbone_and_head
 

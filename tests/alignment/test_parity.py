@@ -62,7 +62,6 @@ def test_shards_learn_supervised_and_by_preference_as_one_process(
     kinds: list[dict[str, Any]] = [
         {"kind": "packed", "clip": CLIP},
         {"kind": "dpo", "clip": CLIP, "reference": "cached", "rate": 0.05},
-        {"kind": "sft", "lora": True, "rate": 1.0},
         {"kind": "dpo", "lora": True, "rate": 0.3},
     ]
     alone = learned(tmp_path / "alone", [{"model": model, **kind} for kind in kinds], 1)
@@ -102,30 +101,35 @@ def test_every_stage_of_every_objective(
         agree(alone[number % len(kinds)], both)
 
 
-def test_grpo_on_two_ranks_is_the_same_step_and_uneven_answers_end(
+GRPO: list[dict[str, Any]] = [
+    {"kind": "grpo", "rate": 0.5, "longest": 20},
+    {"kind": "grpo", "rate": 1.0, "lora": True, "loss": "grpo", "combine": "normalise_then_sum"},
+]
+
+
+def test_uneven_answers_end_under_zero3_and_teach_what_one_process_learns(
     tmp_path: Path, model: str
 ) -> None:
     """Twelve prompts, three steps; some answers stop at once, others go on to the end."""
-    kinds: list[dict[str, Any]] = [
-        {"kind": "grpo", "rate": 0.5, "longest": 20},
-        {
-            "kind": "grpo",
-            "rate": 1.0,
-            "lora": True,
-            "loss": "grpo",
-            "combine": "normalise_then_sum",
-        },
-    ]
-    alone = learned(tmp_path / "alone", [{"model": model, **kind} for kind in kinds], 1)
+    alone = learned(tmp_path / "alone", [{"model": model, **GRPO[0]}], 1)
     plans = [
-        {"model": model, "strategy": "zero3", **kinds[0]},
-        {"model": model, "strategy": "zero3", "sharded": "together", **kinds[0]},
-        {"model": model, "strategy": "zero2", "accumulate": 2, **kinds[0]},
-        {"model": model, "strategy": "zero3", **kinds[1]},
+        {"model": model, "strategy": "zero3", "sharded": sharded, **GRPO[0]}
+        for sharded in ("gather", "together")
     ]
-    both = learned(tmp_path / "both", plans, 2)
-    for number, result in enumerate(both):
-        agree(alone[number == 3], result)
+    for both in learned(tmp_path / "both", plans, 2):
+        agree(alone[0], both)
+
+
+@pytest.mark.slow
+def test_grpo_under_every_strategy_is_the_same_step(tmp_path: Path, model: str) -> None:
+    alone = learned(tmp_path / "alone", [{"model": model, **kind} for kind in GRPO], 1)
+    plans = [
+        {"model": model, "strategy": name, "accumulate": accumulate, **kind}
+        for name, accumulate in (("ddp", 1), ("zero1", 1), ("zero2", 2), ("zero3", 2))
+        for kind in GRPO
+    ]
+    for number, both in enumerate(learned(tmp_path / "both", plans, 2)):
+        agree(alone[number % 2], both)
 
 
 @pytest.mark.slow

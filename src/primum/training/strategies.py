@@ -178,7 +178,7 @@ class DeepSpeed(DeepSpeedStrategy):
 
         optimizer = self.deepspeed_engine.optimizer
         offload = getattr(optimizer, "parameter_offload", optimizer)
-        parameters = list(module.parameters())
+        parameters: list[Any] = list(module.parameters())
         with deepspeed.zero.GatheredParameters(parameters):
             for parameter in parameters:
                 parameter.ds_active_sub_modules.clear()

@@ -43,10 +43,15 @@ class _SlicedLogprobs(torch.autograd.Function):
     ) -> Tensor:
         picked = hidden.new_empty(len(hidden), dtype=torch.float32)
         totals = torch.empty_like(picked)
+        device = hidden.device.type
+        # the backward pass runs outside of autocast and must compute the same logits
+        autocast = torch.is_autocast_enabled(device)
+        ctx.dtype = torch.get_autocast_dtype(device) if autocast else hidden.dtype
+        kernel, offset = weight.to(ctx.dtype), None if bias is None else bias.to(ctx.dtype)
         for rows, target, one, total in zip(
             *(part.split(ROWS) for part in (hidden, targets, picked, totals)), strict=True
         ):
-            logits = F.linear(rows, weight, bias).float().div_(heat)
+            logits = F.linear(rows.to(ctx.dtype), kernel, offset).float().div_(heat)
             one.copy_(logits.gather(1, target[:, None])[:, 0])
             total.copy_(logits.logsumexp(-1))
         ctx.save_for_backward(hidden, weight, bias, targets, totals)
@@ -60,20 +65,22 @@ class _SlicedLogprobs(torch.autograd.Function):
         to_hidden = torch.empty_like(hidden) if wants_hidden else None
         to_weight = torch.zeros_like(weight, dtype=torch.float32) if wants_weight else None
         to_bias = torch.zeros_like(bias, dtype=torch.float32) if wants_bias else None
+        kernel, offset = weight.to(ctx.dtype), None if bias is None else bias.to(ctx.dtype)
         start = 0
         for rows, target, total, gradient in zip(
             *(part.split(ROWS) for part in (hidden, targets, totals, gradients[0])), strict=True
         ):
-            slope = F.linear(rows, weight, bias).float().div_(ctx.heat)
+            rows = rows.to(ctx.dtype)
+            slope = F.linear(rows, kernel, offset).float().div_(ctx.heat)
             slope.sub_(total[:, None]).exp_().mul_(-gradient[:, None])
             slope.scatter_add_(1, target[:, None], gradient[:, None])
             if ctx.heat != 1.0:
                 slope.div_(ctx.heat)
             if to_bias is not None:
                 to_bias += slope.sum(0)
-            slope = slope.to(hidden.dtype)
+            slope = slope.to(ctx.dtype)
             if to_hidden is not None:
-                to_hidden[start : start + len(rows)] = slope @ weight
+                to_hidden[start : start + len(rows)] = slope @ kernel
             if to_weight is not None:
                 to_weight += (slope.T @ rows).float()
             start += len(rows)

@@ -154,6 +154,8 @@ def logprobs_at(
     if parts is not None:
         given = {name: batch[name] for name in INPUTS if name in batch}
         hidden = parts[0](**given, use_cache=False).last_hidden_state
-        return sliced_logprobs(hidden.flatten(0, 1)[positions], parts[1], targets, heat)
+        return sliced_logprobs(
+            hidden.flatten(0, 1).index_select(0, positions), parts[1], targets, heat
+        )
     logits = logits_at(model, batch, positions)
     return token_logprobs(logits if heat == 1.0 else logits / heat, targets)
