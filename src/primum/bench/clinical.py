@@ -47,7 +47,7 @@ def register(kinds: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure, compare the choices, print, and optionally write the figures."""
-    require("lm_eval", "peers")
+    require("lm_eval", "harness")
     from primum.benchmarks.clinical_qa import ClinicalQA
     from primum.language.source import named_source
 
