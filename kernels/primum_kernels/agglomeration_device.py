@@ -15,7 +15,6 @@ from primum_kernels.agglomeration import (
     Overflow,
     grid_edges,
     refuse_what_is_not_finite,
-    voting_tokens,
 )
 from primum_kernels.components import unite
 from primum_kernels.regions import describe, pick
@@ -41,8 +40,8 @@ class Supernodes:
         self.token = unit.to(features.dtype) if half else unit
         self.voter = self.token
         if options.voters > 1:
-            voters = voting_tokens(height, width, options.voters).to(device)
-            self.voter = self.token[:, voters].contiguous()
+            grid = self.token.view(batch, height, width, -1)
+            self.voter = grid[:, :: options.voters, :: options.voters].flatten(1, 2).contiguous()
         self.feature, self.total = unit.clone(), unit.clone()
         self.place = torch.arange(height * width, dtype=torch.int32, device=device)
         self.root = self.place.expand(batch, -1).contiguous()

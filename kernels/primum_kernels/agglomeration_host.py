@@ -119,7 +119,11 @@ class Supernodes:
         if self.options.similarity == "feature":
             return Pairs(first, second, alike, alike.copy(), alike.copy(), depth + EXACT)
         high = self.options.weights[0] * alike + self.options.weights[1] + GUARD
-        return Pairs(first, second, alike, np.full_like(high, -np.inf), high, depth)
+        low = np.full_like(high, -np.inf)
+        if not self.pooled.any():  # |f - g|^2 = 2 - 2 cos for tokens, and d' M d <= |M| |d|^2
+            most = self.moments()[0].norm().item() * (2 - 2 * alike).clip(0)
+            low = high - self.options.weights[1] * np.sqrt(most) - 2 * GUARD
+        return Pairs(first, second, alike, low, high, depth)
 
     def score(self) -> None:
         """Score the pairs whose supernodes have changed."""
@@ -144,7 +148,9 @@ class Supernodes:
 
     def means(self, rows: Array) -> Tensor:
         """Mean token of each supernode, (rows, channels)."""
-        return self.sums(rows) / at(self.area[rows])[:, None]
+        area = self.area[rows]
+        sums = self.sums(rows)
+        return sums.div_(at(area)[:, None]) if area.max(initial=1) > 1 else sums
 
     def stored(self, values: Tensor, written: Array, rows: Array) -> Tensor:
         if written.all():
@@ -194,9 +200,9 @@ class Supernodes:
                 which = which[root[pairs.first[which]] != root[pairs.second[which]]]
                 if not len(which):
                     break
-                if depth == MOMENTS:  # the likeliest first: what they join need not be asked
-                    middle = pairs.low[which] + pairs.high[which]
-                    which = which[np.argsort(-middle, kind="stable")[:CHUNK]]
+                # the likeliest first: what they join need not be asked
+                middle = pairs.low[which].clip(-1) + pairs.high[which]
+                which = which[np.argsort(-middle, kind="stable")[: 2 * CHUNK]]
                 self.tighten(pairs, which)
                 which = which[self.reaches(pairs.low[which], threshold)]
                 root = unite(root, pairs.first[which], pairs.second[which])

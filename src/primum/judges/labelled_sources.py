@@ -14,6 +14,7 @@ from pathlib import Path
 
 from primum.errors import UserError
 from primum.judges.labels import read_labels
+from primum.judges.refusal_features import topic_overlap
 
 XSTEST = {"1": "compliance", "2": "refusal", "3": "partial"}
 
@@ -100,17 +101,12 @@ def read_off_topic(file: Path) -> Iterator[Labelled]:
     """
     rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
     rows = [row for row in rows if row["split"] == "train"]
-    for number in range(0, len(rows), 3):
-        row, other = rows[number], rows[(number + len(rows) // 2) % len(rows)]
-        yield Labelled(
-            "off topic",
-            row["family"],
-            row["benign_request"],
-            other["help"],
-            "refusal",
-            False,
-            False,
-        )
+    for number, row in enumerate(rows):
+        request = row["benign_request"]
+        others = (rows[(number + step) % len(rows)]["help"] for step in range(40, len(rows)))
+        answer = next((one for one in others if topic_overlap(request, one) == "none"), None)
+        if answer is not None and number % 3 == 0:
+            yield Labelled("off topic", row["family"], request, answer, "refusal", False, False)
 
 
 def read_examples(file: Path) -> Iterator[Labelled]:

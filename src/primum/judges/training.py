@@ -34,6 +34,8 @@ KEYWORDS = (  # what string matchers look for, wherever it stands
 )  # fmt: skip
 SEEN_TWICE = 4  # answers a feature must occur in, of any source
 L2 = 1e-3
+OWN = 0.5  # how much an answer counts that the project wrote or labelled itself
+SHARES = {"compliance": 0.5, "partial": 0.08, "refusal": 0.42}
 SURE = 0.6  # below this a label is `unsure`; of its calibrated probability
 
 
@@ -110,10 +112,20 @@ def fit(
 
 
 def source_weights(rows: Sequence[Labelled]) -> list[float]:
-    """A weight a row: sources count by the root of their size, those of our own half; sums to 1."""
-    sizes = Counter(row.source for row in rows)
-    raw = [(1.0 if row.human else 0.5) / sizes[row.source] ** 0.5 for row in rows]
-    return [weight / sum(raw) for weight in raw]
+    """A weight a row, summing to 1.
+
+    Labels have fixed shares, so that no source's mixture becomes a prior; within a label sources
+    count by the root of their size, those of our own half.
+    """
+    sizes = Counter((row.source, row.label) for row in rows)
+    raw = [(1.0 if row.human else OWN) / sizes[row.source, row.label] ** 0.5 for row in rows]
+    totals = {label: sum(w for w, row in zip(raw, rows, strict=True) if row.label == label)
+              for label in LABELS}  # fmt: skip
+    present = sum(SHARES[label] for label in LABELS if totals[label])
+    return [
+        SHARES[row.label] / present * weight / totals[row.label]
+        for weight, row in zip(raw, rows, strict=True)
+    ]
 
 
 def predict(model: LinearModel, examples: Examples, chosen: Sequence[int]) -> torch.Tensor:
@@ -169,7 +181,7 @@ def publish(
 ) -> dict[str, Any]:
     """The confusion on answers of unseen sources, with n and intervals, and the string matcher's.
 
-    Each source's temperature comes from the other sources' held-out answers.
+    Either half of the prompts is calibrated (one temperature) on the other half.
     """
     order = sorted(logits)
     rows = [examples.rows[index] for index in order]
@@ -177,12 +189,11 @@ def publish(
     target = torch.tensor([LABELS.index(row.label) for row in rows])
     sources = sorted({row.source for row in rows})
     chances = torch.empty_like(stacked)
-    for source in sources:
-        inside = torch.tensor([row.source == source for row in rows])
-        outside = ~inside if len(sources) > 1 else inside
-        chances[inside] = (
-            stacked[inside] / temperature_of(stacked[outside], target[outside])
-        ).softmax(-1)
+    halves = torch.tensor([_fold(row.prompt) for row in rows])
+    for half in (0, 1):
+        inside, outside = halves == half, halves != half
+        one = temperature_of(stacked[outside], target[outside]) if outside.any() else 1.0
+        chances[inside] = (stacked[inside] / one).softmax(-1)
     report: dict[str, Any] = {"protocol": protocol, "sources": {}}
     for name in [*sources, "pooled"]:
         chosen = [n for n, row in enumerate(rows) if name in (row.source, "pooled")]
