@@ -54,6 +54,7 @@ def read_exam(place: str) -> list[ExamItem]:
     Raises:
         UserError: The file is not there, or a row is none of these.
     """
+    rows: Sequence[tuple[int, Row]]
     if place.startswith(HUB):
         rows, where = list(enumerate(_hub_rows(place), 1)), place
     else:
@@ -200,7 +201,7 @@ def _pubmedqa_file(path: Path) -> list[ExamItem]:
         raise UserError(f"This is not PubMedQA's labelled set: {error!r}", file=path) from None
 
 
-def _with_letters(rows: list[tuple[int, Row]], where: str) -> list[tuple[int, dict[str, Any]]]:
+def _with_letters(rows: Sequence[tuple[int, Row]], where: str) -> list[tuple[int, dict[str, Any]]]:
     """MedMCQA counts its answers from 0 on the hub and from 1 in its own files."""
     places = [int(row["cop"]) for _, row in rows]
     if min(places) == 1 and max(places) == 4:

@@ -169,7 +169,7 @@ class ExpertStudy(Benchmark):
         """Every dimension and comparator with its tests."""
         dimensions = list(dict.fromkeys(row.tags["dimension"] for row in results))
         authors = sorted({name for row in results for name in row.scores} - {self.model})
-        found = []
+        found: list[dict[str, Any]] = []
         for dimension in dimensions:
             for author in authors:
                 values = self.differences(results, dimension, author)

@@ -155,7 +155,7 @@ def read_tables(path: str | Path) -> list[PublishedTable]:
 
 
 def _table(content: Mapping[str, Any]) -> PublishedTable:
-    columns = content.get("columns")
+    columns = content.get("columns") or []
     rows = {}
     for name, cells in content["rows"].items():
         row = dict(zip(columns, cells, strict=True)) if isinstance(cells, list) else dict(cells)

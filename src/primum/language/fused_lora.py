@@ -31,7 +31,7 @@ class LowRankLinear(torch.autograd.Function):
         return y.view(*x.shape[:-1], -1)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         rows, narrow, weight, a, b = ctx.saved_tensors
         grad = grad.reshape(-1, grad.shape[-1])
         grad_narrow = (grad @ b).mul_(ctx.scale)

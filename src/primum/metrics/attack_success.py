@@ -63,7 +63,7 @@ def attack_success(
             int(column.sum()), len(column), name, protocol=protocol, higher_is_better=False
         )
 
-    scores = {"asr_any": rate(table.any(1), "attack success, any family")}
+    scores = {"asr_any": rate(table.max(axis=1) > 0, "attack success, any family")}
     for number, family in enumerate(families):
         scores[f"asr_{family}"] = rate(table[:, number], f"attack success, {family}")
 

@@ -75,8 +75,8 @@ def table_in(markup: str) -> tuple[Node, int] | None:
 def node_of(element: Any) -> Node:
     """An element and what is below it; nothing below a cell is a node."""
     if element.tag == "td":
-        spans = [int(element.get(name, "1")) for name in ("colspan", "rowspan")]
-        return Node(("td", *spans), tokens(element)[1:-1])
+        columns, rows = (int(element.get(name, "1")) for name in ("colspan", "rowspan"))
+        return Node(("td", columns, rows), tokens(element)[1:-1])
     return Node((element.tag, 0, 0), children=[node_of(child) for child in element])
 
 
