@@ -9,10 +9,12 @@ from PIL import Image
 
 from primum.cli import main
 from primum.errors import UserError
+from primum.jobs.index import Index, read_index
+from primum.jobs.shards import share
 from primum.parsing.decoding.decoder import Decoder
 from primum.parsing.docvlm import DocVlmTiny
-from primum.parsing.jobs.index import Entry, Index, read_index
-from primum.parsing.jobs.inputs import find_pages, page_range, share
+from primum.parsing.jobs.index import Entry
+from primum.parsing.jobs.inputs import find_pages, page_range
 from primum.parsing.jobs.job import Job
 from primum.parsing.pretrained import PretrainedVlm
 from primum.parsing.reader import PageReader
@@ -105,7 +107,7 @@ def test_shards_together_are_the_whole(model: Path, scans: Path, tmp_path: Path)
     for number in range(2):
         job(model, tmp_path / "parts", "plain", shard=(number, 2)).run(pages)
     assert written(tmp_path / "parts") == written(tmp_path / "whole")
-    keys = {entry.key for entry in read_index(tmp_path / "parts")}
+    keys = {entry.key for entry in read_index(tmp_path / "parts", Entry)}
     assert keys == {entry.key for entry in whole}
 
 
@@ -157,11 +159,11 @@ def test_small_things(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="no pictures"):
         list(find_pages(tmp_path / "empty"))
-    index = Index(tmp_path / "out")
+    index = Index(tmp_path / "out", Entry)
     index.append(Entry("k", "page", "ok"))
     with pytest.raises(UserError, match="Another job"):
-        Index(tmp_path / "out")
+        Index(tmp_path / "out", Entry)
     index.close()
     (tmp_path / "out" / "index.jsonl").write_text("{}\n")
     with pytest.raises(UserError, match="damaged"):
-        read_index(tmp_path / "out")
+        read_index(tmp_path / "out", Entry)

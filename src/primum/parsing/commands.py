@@ -80,8 +80,9 @@ def run_parse(arguments: argparse.Namespace) -> int:
     )
 
     from primum.errors import UserError
+    from primum.jobs.shards import share
     from primum.parsing.jobs.index import Entry
-    from primum.parsing.jobs.inputs import PageInput, find_pages, page_range, share
+    from primum.parsing.jobs.inputs import PageInput, find_pages, page_range
     from primum.parsing.jobs.job import Job
 
     try:

@@ -147,19 +147,6 @@ def page_range(text: str) -> range:
     return found
 
 
-def share(text: str) -> tuple[int, int]:
-    """A shard `i/n`, counted from 1.
-
-    >>> share("2/8")
-    (1, 8)
-    """
-    number, _, count = text.partition("/")
-    found = int(number) - 1, int(count)
-    if not 0 <= found[0] < found[1]:
-        raise ValueError(f"{text} is no shard: the first of eight is 1/8")
-    return found
-
-
 def is_blank(image: Any) -> bool:
     """Whether nothing is printed on a page: a model would invent something."""
     low, high = image.convert("L").getextrema()

@@ -12,8 +12,9 @@ from typing import Any
 
 from primum.errors import UserError
 from primum.files import atomic_write
+from primum.jobs.index import Index
 from primum.parsing.decoding.decoder import Decoded, Page
-from primum.parsing.jobs.index import Entry, Index, Status
+from primum.parsing.jobs.index import Entry, Status
 from primum.parsing.jobs.inputs import PageInput, is_blank
 from primum.parsing.reader import PageReader, PromptedTarget
 from primum.parsing.regions import Region
@@ -66,7 +67,7 @@ class Job:
         """
         number, count = self.shard
         own = [page for place, page in enumerate(pages) if place % count == number]
-        index = Index(self.folder, self.shard)
+        index = Index(self.folder, Entry, self.shard)
         try:
             done = index.done(again)
             result = []

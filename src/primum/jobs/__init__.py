@@ -1,0 +1,1 @@
+"""Long jobs over many files: what is done stands in an index, and shards share the rest."""
