@@ -26,8 +26,9 @@ from primum.parsing.decoding.decoder import Decoder, Page
 from primum.parsing.docvlm import MERGE, PATCH, DocVlmTiny
 from primum.parsing.line_reader import LineReader
 from primum.parsing.pretrained import PretrainedVlm
-from primum.parsing.reader import PromptedTarget, read_plainly
+from primum.parsing.reader import read_plainly
 from primum.parsing.samples import Encoder, Sample
+from primum.parsing.targets.adapter import AdaptedTarget, Adapter
 from primum.training.strategies import shards_parameters, whole_here
 
 OptimizerBuilder = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -179,7 +180,7 @@ class ParsingModule(LightningModule):
         """The Markdown of some pages, by plain greedy decoding."""
         training = self.model.training
         self.model.eval()
-        texts = read_plainly(self.model, self.encoder, images, self.max_new_tokens)
+        texts = read_plainly(self.target(), images, self.max_new_tokens)
         self.model.train(training)
         return texts
 
@@ -197,8 +198,12 @@ class ParsingModule(LightningModule):
         if self.decoder is None:
             return self.read(images)
         self.decoder.max_new_tokens = self.max_new_tokens
-        target = PromptedTarget(self.model, self.encoder)
-        return [one.text.strip() for one in self.decoder(target, [Page(one) for one in images])]
+        found = self.decoder(self.target(), [Page(one) for one in images])
+        return [one.text.strip() for one in found]
+
+    def target(self) -> AdaptedTarget:
+        """The model as decoding asks for it: with the prompt that it is trained on."""
+        return AdaptedTarget(self.model, self.encoder.processor, Adapter(self.encoder.prompt))
 
     # Lightning's hooks around it
 

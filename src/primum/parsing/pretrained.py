@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from primum.language.precision import pick_dtype
 from primum.language.source import Source, explained
+from primum.parsing.targets.dots.registration import register
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, ProcessorMixin
@@ -47,6 +48,7 @@ class PretrainedVlm:
         """
         from transformers import AutoProcessor
 
+        register()
         where = self.source.locate()
         with explained(self.name, where):
             return AutoProcessor.from_pretrained(where, **self.options(where))
@@ -59,6 +61,7 @@ class PretrainedVlm:
         """
         from transformers import AutoModelForImageTextToText
 
+        register()
         where = self.source.locate()
         options = self.options(where)
         if self.attention is not None:

@@ -1,4 +1,4 @@
-"""How a target writes what a drafter found: heading marks, formula fences, table mark-up.
+"""How a target writes what a drafter found, and how what it wrote becomes Markdown.
 
 A draft that says the right words in the wrong form is rejected token by token, so this matters more
 than anything in the matcher.
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from primum.parsing.regions import FURNITURE, Region
+from primum.parsing.regions import FURNITURE, Kind, Region
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,10 @@ class Surface:
     table_lines: bool = False
     furniture: bool = False
 
+    def on(self, size: tuple[int, int]) -> "Surface":
+        """These habits on a page of so many pixels, for targets that write where things stand."""
+        return self
+
     def write(self, region: Region) -> str:
         """One region as the target would write it; empty where the target writes nothing."""
         if region.kind == "figure" or (region.kind in FURNITURE and not self.furniture):
@@ -43,6 +47,26 @@ class Surface:
         if region.kind == "formula" and text:
             return text.join(self.formula)
         return text
+
+    def rewritten(self, region: Region, text: str) -> str:
+        """What the target wrote of a region's crop, as it would write it of the page."""
+        return text
+
+    def pieces(self, regions: Sequence[Region]) -> list[str]:
+        """A page's draft: what the target would write of each region, in order."""
+        return [self.write(region) for region in regions]
+
+    def markdown(self, text: str, kind: Kind | None = None) -> str:
+        """What the target wrote, as Markdown with HTML tables.
+
+        Args:
+            kind: Of the crop it was written of; None for a page.
+        """
+        return text
+
+    def found(self, text: str) -> list[Region]:
+        """The regions that the target's own output of a page names; [] where it names none."""
+        return []
 
     def page(self, regions: Sequence[Region]) -> str:
         """All regions in their order."""

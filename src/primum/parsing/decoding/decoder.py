@@ -49,7 +49,7 @@ class Decoded:
 
     Args:
         tokens: The output, the end token included.
-        text: The output as text; in region mode the regions' texts put together.
+        text: The output as Markdown; in region mode the regions' texts put together.
         mode: The mode that was run.
         lossy: Why the output may differ from plain decoding; empty where it cannot.
         finished: Whether the model ended by itself rather than at the cap.
@@ -147,8 +147,7 @@ class Decoder:
         drafts = [self._drafts(target, page) for page in pages]
         if mode == "hierarchical":
             for page, made in zip(pages, drafts, strict=True):
-                texts = [one.text for one in self._regions(target, _crops(page), page.image)]
-                made.insert(0, Draft.of(texts, target.encode, target.surface.between))
+                made.insert(0, self._refined(target, page))
         began = time.perf_counter()
         inputs = [target.page_inputs(page.image) for page in pages]
         sequences = [self._prefill(target, one) for one in inputs]
@@ -157,9 +156,10 @@ class Decoder:
         done = time.perf_counter()
         share = len(pages)
         result = []
-        for one, prompt in zip(rows, inputs, strict=True):
+        for page, one, prompt in zip(pages, rows, inputs, strict=True):
             seconds = {"prefill": (ready - began) / share, "decode": (done - ready) / share}
             read = self._decoded(target, one, mode, seconds)
+            read.text = target.surface.on(page.image.size).markdown(read.text)
             if self.verify:
                 started = time.perf_counter()
                 again = self._prefill(target, prompt)
@@ -183,10 +183,12 @@ class Decoder:
         regions = _crops(page) or [Region(Box(0, 0, *page.image.size), "text")]
         began = time.perf_counter()
         parts = self._regions(target, regions, page.image)
+        surface, between = target.surface, target.surface.between
+        texts = [surface.markdown(p.text, r.kind) for p, r in zip(parts, regions, strict=True)]
         names = parts[0].trace.names
         return Decoded(
             tokens=[token for part in parts for token in part.tokens],
-            text=target.surface.between.join(part.text for part in parts if part.text),
+            text=between.join(filter(None, texts)),
             mode="region",
             lossy=self._loss("region", target),
             finished=all(part.finished for part in parts),
@@ -247,10 +249,17 @@ class Decoder:
         return MeasuredBudget(self.costs)
 
     def _drafts(self, target: Target, page: Page) -> list[Draft]:
-        between, encode = target.surface.between, target.encode
-        pieces = [target.surface.write(region) for region in page.regions]
+        surface, encode = target.surface.on(page.image.size), target.encode
+        between, pieces = surface.between, surface.pieces(page.regions)
         drafts = [Draft.of([text], encode, between) for text in page.texts if text]
         return [*drafts, *([Draft.of(pieces, encode, between)] if any(pieces) else [])]
+
+    def _refined(self, target: Target, page: Page) -> Draft:
+        """The page's draft with what the target itself made of each crop."""
+        surface, crops = target.surface.on(page.image.size), _crops(page)
+        read = self._regions(target, crops, page.image)
+        pieces = [surface.rewritten(r, one.text) for r, one in zip(crops, read, strict=True)]
+        return Draft.of(pieces, target.encode, surface.between)
 
     def _decoded(self, target: Target, one: Row, mode: Mode, seconds: dict[str, float]) -> Decoded:
         output = one.rules.output

@@ -16,7 +16,7 @@ from primum.jobs.index import Index
 from primum.parsing.decoding.decoder import Decoded, Page
 from primum.parsing.jobs.index import Entry, Status
 from primum.parsing.jobs.inputs import PageInput, is_blank
-from primum.parsing.reader import PageReader, PromptedTarget
+from primum.parsing.reader import PageReader
 from primum.parsing.regions import Region
 
 LOOP = 5  # repetitions at the end that count as a loop
@@ -137,11 +137,10 @@ class Job:
 
     def decoded(self, image: Any, regions: list[Region]) -> Decoded:
         """The model's output for a page."""
-        self.reader.load()
-        assert self.reader.decoder is not None and self.reader.encoder is not None
+        target = self.reader.target()
+        assert self.reader.decoder is not None
         self.reader.decoder.max_new_tokens = self.max_new_tokens
         self.reader.network.generation_config.max_time = self.timeout
-        target = PromptedTarget(self.reader.network, self.reader.encoder, self.reader.surface)
         (found,) = self.reader.decoder(target, [Page(image, regions)])
         return found
 

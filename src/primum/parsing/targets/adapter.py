@@ -1,0 +1,104 @@
+"""What the decoder needs to know of a released model beyond its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+
+from primum.parsing.decoding.target import Unit
+from primum.parsing.regions import Kind
+from primum.parsing.samples import Encoder
+from primum.parsing.surface import Surface
+
+
+class Adapter:
+    """How one released model is asked, and what it writes; a subclass is a model.
+
+    Args:
+        prompt: Asked of a page instead of the model's own prompt.
+
+    Attributes:
+        name: Of its entry in `checkpoints/parsing` and of its file in `conf/target`.
+        hub: Where the release lies.
+        model_types: As in the config.json of releases that are asked in this way.
+        unit: What the model was made to read at once.
+        surface: How it writes.
+        page: Its prompt for a page.
+        regions: Its prompts for crops, where they differ from the page's.
+    """
+
+    name: ClassVar[str] = ""
+    hub: ClassVar[str] = ""
+    model_types: ClassVar[tuple[str, ...]] = ()
+    unit: Unit = "page"
+    surface: Surface = Surface(formula=("$$", "$$"))
+    page: ClassVar[str] = ""
+    regions: ClassVar[Mapping[Kind, str]] = {}
+
+    def __init__(self, prompt: str = "") -> None:
+        self.prompt = prompt
+
+    def identity(self) -> dict[str, Any]:
+        """What its prompts depend on."""
+        return {"name": self.name or None, **vars(self)} | {"surface": repr(self.surface)}
+
+    def page_prompt(self, size: tuple[int, int]) -> str:
+        """What is asked of a page of so many pixels."""
+        return self.prompt or self.page
+
+    def region_prompt(self, kind: Kind, size: tuple[int, int]) -> str:
+        """What is asked of a crop."""
+        return self.regions.get(kind, self.page_prompt(size))
+
+    def inputs(self, processor: Any, image: Any, prompt: str) -> dict[str, Any]:
+        """The model's inputs for one picture (PIL, RGB): by the processor's chat template."""
+        return Encoder(processor, prompt).inputs([image])
+
+    def settled(self, model: Any) -> None:
+        """Set what the release's own pipeline sets for generation, once the weights are loaded."""
+
+
+class AdaptedTarget:
+    """A model behind its adapter, as decoding asks for it.
+
+    Args:
+        model: What is decoded.
+        processor: Its pictures and text to tensors.
+        adapter: How it is asked.
+        surface: How it writes, where that is not the adapter's.
+    """
+
+    def __init__(
+        self, model: Any, processor: Any, adapter: Adapter, surface: Surface | None = None
+    ) -> None:
+        self.model, self.processor, self.adapter = model, processor, adapter
+        self.surface = surface or adapter.surface
+        self.unit: Unit = adapter.unit
+        self.tokenizer = processor.tokenizer
+        adapter.settled(model)
+
+    def page_inputs(self, image: Any) -> dict[str, Any]:
+        """The model's inputs for a page, where the model is."""
+        prompt = self.adapter.page_prompt(image.size)
+        return self._placed(self.adapter.inputs(self.processor, image, prompt))
+
+    def region_inputs(self, image: Any, kind: Kind) -> dict[str, Any]:
+        """The model's inputs for a crop."""
+        prompt = self.adapter.region_prompt(kind, image.size)
+        return self._placed(self.adapter.inputs(self.processor, image, prompt))
+
+    def encode(self, text: str) -> Sequence[int]:
+        """Text to tokens, no special ones."""
+        return self.tokenizer(text, add_special_tokens=False).input_ids
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Tokens to text, special ones left out."""
+        return self.tokenizer.decode(tokens, skip_special_tokens=True)
+
+    def _placed(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            name: value.to(self.model.device) if isinstance(value, torch.Tensor) else value
+            for name, value in inputs.items()
+        }

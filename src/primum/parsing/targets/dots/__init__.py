@@ -1,0 +1,1 @@
+"""dots.ocr for transformers, without remote code and without flash-attn."""
