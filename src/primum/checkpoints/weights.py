@@ -15,6 +15,7 @@ from primum.errors import UserError
 from primum.files import full_disk_named, sha256
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl", "*.pickle")
+PORTED = ("dots_ocr",)  # models that come with code which is never run: a port of ours loads them
 TRUNCATED = "copy or download it again"
 
 Kind = Literal["adapter", "full"]
@@ -74,8 +75,11 @@ def check_directory(folder: Path, *, trust_remote_code: bool = False) -> Kind:
             file=folder,
             remedy="give a run directory, or the directory that holds config.json",
         )
+    ported = read_json(folder / "config.json", missing={}).get("model_type") in PORTED
     for name in ("config.json", "tokenizer_config.json"):
-        if not trust_remote_code and "auto_map" in read_json(folder / name, missing={}):
+        if ported or trust_remote_code:
+            break
+        if "auto_map" in read_json(folder / name, missing={}):
             raise UserError(
                 "This model comes with Python code of its own, which is not run unasked",
                 file=folder / name,

@@ -31,6 +31,12 @@ cell = st.builds(
 cells = st.lists(cell, min_size=1, max_size=4)
 
 
+SCRAPS = [
+    '{"bbox"', ": [1, 2", "]", ", ", '"category"', ": ", '"Text"', '"text"', '"', "\\", "\\u12",
+    "}", "{", "[", "1e999", "NaN", "-3", "null", "\ud83d",
+]  # fmt: skip
+
+
 def written(given_cells, ascii_only=False) -> str:
     return json.dumps([one.told() for one in given_cells], ensure_ascii=ascii_only)
 
@@ -61,9 +67,7 @@ def test_a_truncated_output_keeps_all_that_was_written(made, ascii_only, data):
 
 
 @settings(deadline=None, max_examples=100)
-@given(st.text(max_size=60) | st.lists(st.sampled_from(
-    ['{"bbox"', ": [1, 2", "]", ", ", '"category"', ": ", '"Text"', '"text"', '"', "\\", "\\u12", "}",
-     "{", "[", "1e999", "NaN", "-3", "null", "\ud83d"]), max_size=25).map("".join))  # fmt: skip
+@given(st.text(max_size=60) | st.lists(st.sampled_from(SCRAPS), max_size=25).map("".join))
 def test_anything_at_all_parses(text):
     json.loads(repaired(text))
     for one in read_cells(text):

@@ -27,6 +27,8 @@ class Adapter:
         surface: How it writes.
         page: Its prompt for a page.
         regions: Its prompts for crops, where they differ from the page's.
+        keeps_tags: Whether it writes its mark-up in special tokens.
+        ends: Tokens that end an answer besides those that its configuration names.
     """
 
     name: ClassVar[str] = ""
@@ -36,6 +38,8 @@ class Adapter:
     surface: Surface = Surface(formula=("$$", "$$"))
     page: ClassVar[str] = ""
     regions: ClassVar[Mapping[Kind, str]] = {}
+    keeps_tags: ClassVar[bool] = False
+    ends: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, prompt: str = "") -> None:
         self.prompt = prompt
@@ -56,9 +60,6 @@ class Adapter:
         """The model's inputs for one picture (PIL, RGB): by the processor's chat template."""
         return Encoder(processor, prompt).inputs([image])
 
-    def settled(self, model: Any) -> None:
-        """Set what the release's own pipeline sets for generation, once the weights are loaded."""
-
 
 class AdaptedTarget:
     """A model behind its adapter, as decoding asks for it.
@@ -77,7 +78,7 @@ class AdaptedTarget:
         self.surface = surface or adapter.surface
         self.unit: Unit = adapter.unit
         self.tokenizer = processor.tokenizer
-        adapter.settled(model)
+        self._end()
 
     def page_inputs(self, image: Any) -> dict[str, Any]:
         """The model's inputs for a page, where the model is."""
@@ -94,8 +95,30 @@ class AdaptedTarget:
         return self.tokenizer(text, add_special_tokens=False).input_ids
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Tokens to text, special ones left out."""
-        return self.tokenizer.decode(tokens, skip_special_tokens=True)
+        """Tokens to text, special ones left out but for tags."""
+        if not self.adapter.keeps_tags:
+            return self.tokenizer.decode(tokens, skip_special_tokens=True)
+        silent = self.silent()
+        kept = [token for token in tokens if token not in silent]
+        return self.tokenizer.decode(kept, skip_special_tokens=False)
+
+    def silent(self) -> frozenset[int]:
+        """Tokens that begin, end or fill a sequence."""
+        config, mine = self.model.generation_config, self.tokenizer
+        given = [config.eos_token_id, config.bos_token_id, config.pad_token_id]
+        given += [mine.eos_token_id, mine.bos_token_id, mine.pad_token_id]
+        flat = [one for ids in given for one in (ids if isinstance(ids, list) else [ids])]
+        return frozenset(one for one in flat if one is not None)
+
+    def _end(self) -> None:
+        """Let the adapter's own tokens end an answer too."""
+        if not self.adapter.ends:
+            return
+        config = self.model.generation_config
+        known = config.eos_token_id
+        ids = list(known) if isinstance(known, list) else [known] if known is not None else []
+        more = self.tokenizer.convert_tokens_to_ids(list(self.adapter.ends))
+        config.eos_token_id = [*ids, *(one for one in more if one not in ids)]
 
     def _placed(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         return {

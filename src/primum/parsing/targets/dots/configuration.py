@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig, Qwen2Config
@@ -41,7 +41,9 @@ class DotsOCRConfig(Qwen2Config):
     """The whole model; the defaults are those of dots.ocr, dots.ocr.base and dots.mocr."""
 
     model_type = "dots_ocr"
-    sub_configs_defaults = {"vision_config": SubConfigSpec(config_class=DotsVisionConfig)}
+    sub_configs_defaults: ClassVar[dict[str, SubConfigSpec]] = {
+        "vision_config": SubConfigSpec(config_class=DotsVisionConfig)
+    }
 
     hidden_size: int = 1536
     intermediate_size: int = 8960

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ class DotsOCRForCausalLM(Qwen2ForCausalLM):
     config_class = DotsOCRConfig
     config: DotsOCRConfig
     input_modalities = ("image", "text")
-    _no_split_modules = ["Qwen2DecoderLayer", "DotsVisionBlock"]
+    _no_split_modules: ClassVar[list[str]] = ["Qwen2DecoderLayer", "DotsVisionBlock"]
     supports_gradient_checkpointing = False  # of the tower; train with LoRA on the decoder
 
     def __init__(self, config: DotsOCRConfig) -> None:
