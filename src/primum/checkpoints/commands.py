@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from primum.checkpoints.resolve import Checkpoint
 
 API_KEY = "OPENAI_API_KEY"
 
@@ -22,6 +26,14 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
     verb = verbs.add_parser("verify", help="hash a model's files and compare with its manifest")
     _model(verb)
+    verb.add_argument(
+        "--golden",
+        metavar="FILE",
+        help="of a document model: let it read fixed pages, and write what it wrote or, if FILE is"
+        " there, say what differs from it",
+    )
+    verb.add_argument("--weights", metavar="DIRECTORY", help="with --golden: where they lie")
+    verb.add_argument("--dtype", default="auto", help="with --golden: how they are run")
     verb.set_defaults(run=_verify)
 
     verb = verbs.add_parser(
@@ -126,6 +138,8 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def _verify(arguments: argparse.Namespace) -> int:
     found = _resolved(arguments)
+    if arguments.golden:
+        return _golden(found, arguments)
     if found.manifest is not None and found.directory is not None:
         print(f"{len(found.manifest.weights['files'])} files have the SHA-256 of the manifest")
     elif found.directory is not None:
@@ -134,6 +148,26 @@ def _verify(arguments: argparse.Namespace) -> int:
         print("only named here; its files are looked at when they are loaded")
     print(f"{found.name}: {found.kind}, fingerprint {found.fingerprint[:12]}")
     return 0
+
+
+def _golden(found: Checkpoint, arguments: argparse.Namespace) -> int:
+    """Build what the manifest describes, and let it read."""
+    from hydra.utils import instantiate
+
+    from primum.errors import UserError
+
+    module = found.manifest.module if found.manifest else {}
+    adapter = instantiate(module) if module.get("_target_") else None  # `resolve` checked it
+    if not hasattr(adapter, "golden"):
+        raise UserError(
+            f"`{found.name}` is no document model with an adapter",
+            remedy="name one of `primum checkpoints list`, such as parsing/dots_ocr, and say where"
+            " its weights are with --weights DIRECTORY",
+        )
+    weights = arguments.weights or str(found.directory or found.base)
+    fine, told = adapter.golden(weights, arguments.golden, arguments.dtype)
+    print("\n".join(told))
+    return 0 if fine else 1
 
 
 def _export(arguments: argparse.Namespace) -> int:

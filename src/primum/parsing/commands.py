@@ -28,16 +28,22 @@ def register(subparsers: Any) -> None:
     )
     parser.add_argument("input", help="a picture, a PDF, or a folder of both")
     parser.add_argument("-o", "--output", required=True, metavar="DIR")
-    parser.add_argument("--model", required=True, help="hub id, directory, or a run's model folder")
+    parser.add_argument(
+        "--model",
+        required=True,
+        help="hub id, directory, a run's model folder, or an entry of `primum checkpoints list`"
+        " such as dots_ocr",
+    )
     parser.add_argument(
         "--prompt", default="", help="what the model is asked, where it needs words"
     )
     parser.add_argument("--pages", metavar="A-B", help="of PDFs, from 1 (default: all)")
     parser.add_argument(
         "--decoding",
-        default="page",
-        choices=("plain", "page", "auto"),
-        help="page: drafts, same output (default); plain: none; auto: whichever is faster here",
+        choices=("plain", "page", "region", "hierarchical", "auto"),
+        help="page: drafts, same output (default); region: crops on their own (default of models"
+        " made for that); hierarchical: crops draft for the page; plain: no drafts; auto:"
+        " whichever is faster here",
     )
     parser.add_argument(
         "--drafts",
@@ -141,14 +147,19 @@ def made_reader(arguments: argparse.Namespace) -> Any:
     from primum.parsing.speculation.alignment import Alignment
     from primum.parsing.speculation.own_output import OwnOutput
     from primum.parsing.speculation.region_match import RegionMatch
+    from primum.parsing.targets.known import adapter_named, named
 
-    proposers = [] if arguments.decoding == "plain" else [RegionMatch, OwnOutput, Alignment]
-    decoder = Decoder(arguments.decoding, proposers, batch=1)
+    name = named(arguments.model)
+    adapter = adapter_named(name)
+    by_region = adapter is not None and adapter.unit == "region"
+    mode = arguments.decoding or ("region" if by_region else "page")
+    proposers = [] if mode == "plain" else [RegionMatch, OwnOutput, Alignment]
+    decoder = Decoder(mode, proposers, batch=8 if mode in ("region", "hierarchical") else 1)
     drafter = OcrDrafter() if arguments.drafts in ("ocr", "auto") else None
-    if arguments.decoding == "plain":
+    if mode == "plain":
         drafter = None
     model = PretrainedVlm(
-        arguments.model, dtype=arguments.dtype, trust_remote_code=arguments.trust_remote_code
+        name, dtype=arguments.dtype, trust_remote_code=arguments.trust_remote_code
     )
     return PageReader(
         model, arguments.prompt, decoder=decoder, drafter=drafter, device=arguments.device or "auto"

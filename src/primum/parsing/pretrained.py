@@ -59,6 +59,14 @@ class PretrainedVlm:
         Raises:
             UserError: It cannot be loaded.
         """
+        return self.loaded()[0]
+
+    def loaded(self) -> tuple[PreTrainedModel, dict[str, Any]]:
+        """The network, and which of its tensors were missing or left over.
+
+        Raises:
+            UserError: It cannot be loaded.
+        """
         from transformers import AutoModelForImageTextToText
 
         register()
@@ -67,10 +75,10 @@ class PretrainedVlm:
         if self.attention is not None:
             options["attn_implementation"] = self.attention
         with explained(self.name, where):
-            model = AutoModelForImageTextToText.from_pretrained(
-                where, dtype=pick_dtype(requested=self.dtype), **options
+            model, told = AutoModelForImageTextToText.from_pretrained(
+                where, dtype=pick_dtype(requested=self.dtype), output_loading_info=True, **options
             )
-        return model.eval()
+        return model.eval(), told
 
     def fingerprint(self) -> dict[str, str]:
         """SHA-256 of the files that decide what it writes."""

@@ -60,6 +60,12 @@ class Adapter:
         """The model's inputs for one picture (PIL, RGB): by the processor's chat template."""
         return Encoder(processor, prompt).inputs([image])
 
+    def golden(self, weights: str, file: str, dtype: str = "auto") -> tuple[bool, list[str]]:
+        """Let these weights read the golden pages; see `primum.parsing.targets.verifying`."""
+        from primum.parsing.targets.verifying import verify
+
+        return verify(self, weights, file, dtype)
+
 
 class AdaptedTarget:
     """A model behind its adapter, as decoding asks for it.

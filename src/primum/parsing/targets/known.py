@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 from primum.parsing.targets.adapter import Adapter
@@ -29,6 +31,31 @@ ADAPTERS: tuple[type[Adapter], ...] = (
     DeepSeekOcr2,
     SmolDocling,
 )
+
+
+def named(name: str) -> str:
+    """The hub id of an entry of `checkpoints/parsing`; any other name as it is."""
+    found = {f"{prefix}{one.name}": one.hub for one in ADAPTERS for prefix in ("", "parsing/")}
+    return name if Path(name).exists() else found.get(name, name)
+
+
+def adapter_named(name: str) -> type[Adapter] | None:
+    """The adapter of a hub id or directory, before anything is loaded; None where it is not known.
+
+    Args:
+        name: As `named` gives it.
+    """
+    for adapter in ADAPTERS:
+        if name == adapter.hub:
+            return adapter
+    file = Path(name) / "config.json"
+    if not file.is_file():
+        return None
+    try:
+        kind = json.loads(file.read_text(encoding="utf-8")).get("model_type")
+    except (ValueError, AttributeError):
+        return None  # whoever loads it says what is wrong
+    return next((one for one in ADAPTERS if kind in one.model_types), None)
 
 
 def adapter_of(model: Any, prompt: str = "") -> Adapter:
