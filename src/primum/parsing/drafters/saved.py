@@ -1,14 +1,15 @@
-"""Regions that other programs have saved: four drafters that cost nothing to run."""
+"""Regions that other programs have saved: drafts that cost nothing to run."""
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 from primum.errors import UserError
 from primum.parsing.regions import Box, Kind, Region
+from primum.parsing.targets.dots.output import read_cells
 
 _TEXT: dict[str, Kind] = {
     # OmniDocBench
@@ -21,6 +22,9 @@ _TEXT: dict[str, Kind] = {
     "formula": "formula", "figure_title": "caption", "table_title": "caption", "chart": "figure",
     "image": "figure", "number": "page_number", "footnote": "footnote", "algorithm": "code",
     "header_image": "figure", "footer_image": "figure", "seal": "figure", "aside_text": "text",
+    "display_formula": "formula", "inline_formula": "formula", "reference_content": "text",
+    "vertical_text": "text", "vision_footnote": "footnote", "formula_number": "caption",
+    "chart_title": "caption",
     # MinerU
     "interline_equation": "formula", "list": "list", "index": "text", "code": "code",
     # dots.ocr
@@ -51,8 +55,9 @@ def omnidocbench(page: Mapping[str, Any], boxes_only: bool = False) -> list[Regi
 
 
 def pp_structure(result: Mapping[str, Any]) -> list[Region]:
-    """PP-StructureV3's JSON."""
+    """The JSON of PP-StructureV3 and of PaddleOCR-VL's pipeline, what has no order last."""
     blocks = result.get("res", result)["parsing_res_list"]
+    blocks = sorted(blocks, key=lambda b: (b.get("block_order") is None, b.get("block_order") or 0))
     return [
         _region(Box(*b["block_bbox"]), b["block_label"], b.get("block_content") or "")
         for b in blocks
@@ -83,45 +88,119 @@ def _leaves(blocks: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [leaf for b in blocks for leaf in (_leaves(b["blocks"]) if b.get("blocks") else [b])]
 
 
+def mineru_content(
+    items: Sequence[Mapping[str, Any]], number: int, size: tuple[float, float] | None = None
+) -> list[Region]:
+    """One page of MinerU's content_list.json.
+
+    Args:
+        number: The page, from 0.
+        size: Width and height of the page in pixels; MinerU's boxes are thousandths.
+    """
+    across, down = (one / 1000 for one in size) if size else (1.0, 1.0)
+    result = []
+    for item in items:
+        if item.get("page_idx", 0) != number:
+            continue
+        left, top, right, bottom = item.get("bbox") or (0, 0, 0, 0)
+        box = Box(left * across, top * down, right * across, bottom * down)
+        name = {"equation": "formula"}.get(item["type"], item["type"])
+        text = item.get("table_body") or item.get("code_body") or item.get("text") or ""
+        text = text or "\n".join(f"- {one}" for one in item.get("list_items") or ())
+        name = "title" if name == "text" and item.get("text_level") else name
+        for caption in item.get("table_caption") or item.get("image_caption") or ():
+            result.append(_region(box, "caption", caption))
+        result.append(_region(box, name, text))
+    return result
+
+
 def dots(cells: Sequence[Mapping[str, Any]]) -> list[Region]:
-    """dots.ocr's layout JSON, in its own input pixels."""
+    """dots.ocr's layout JSON; its own program has brought the boxes back to page pixels."""
     return [_region(Box(*c["bbox"]), c["category"], c.get("text") or "") for c in cells]
 
 
-READERS: dict[str, Callable[..., list[Region]]] = {
-    "omnidocbench": omnidocbench,
-    "pp_structure": pp_structure,
-    "mineru": mineru,
-    "dots": dots,
-}
+# Where these programs leave a page: STEM of the document, NUMBER of the page from 0.
+PLACES = (
+    "{stem}.json", "{stem}_res.json", "{stem}_{number}.json", "{stem}_{number}_res.json",
+    "{stem}_page_{number}.json", "{stem}_middle.json", "{stem}_content_list.json",
+)  # fmt: skip
+FOLDERS = ("", "{stem}", "{stem}/auto", "{stem}/vlm", "{stem}/hybrid_auto")
 
 
-def read(path: str | Path) -> list[Region]:
-    """Regions of one page from a file of PP-StructureV3, MinerU, dots.ocr or OmniDocBench.
+def find(folder: str | Path, document: str | Path, number: int = 0) -> Path | None:
+    """The file that holds a page's draft.
+
+    Args:
+        folder: Output folder of PP-StructureV3, PaddleOCR-VL, MinerU or dots.ocr.
+        document: The picture or PDF that was read.
+        number: The page, from 0.
+    """
+    stem = Path(document).stem
+    for place in FOLDERS:
+        for name in PLACES:
+            file = Path(folder) / place.format(stem=stem) / name.format(stem=stem, number=number)
+            if file.is_file():
+                return file
+    return None
+
+
+def read(
+    path: str | Path, number: int = 0, size: tuple[float, float] | None = None, picture: str = ""
+) -> list[Region]:
+    """Regions of one page from a file of a program that `remedy` below names.
+
+    Args:
+        number: The page in a file of several, from 0.
+        size: Width and height of the page in pixels, for programs that do not write pixels.
+        picture: File name of the page's picture, for OmniDocBench's annotations of many pages.
 
     Raises:
-        UserError: The file is not JSON, or is none of the four.
+        UserError: The file is no JSON, of no known kind, or has no such page.
     """
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"The draft cannot be read: {error}", file=path) from None
     try:
-        if isinstance(data, list) and data and "bbox" in data[0]:
-            return dots(data)
-        if isinstance(data, dict) and "parsing_res_list" in data.get("res", data):
-            return pp_structure(data)
-        if isinstance(data, dict) and "layout_dets" in data:
-            return omnidocbench(data)
-        if isinstance(data, dict) and "pdf_info" in data:
-            return mineru(data["pdf_info"][0])
-    except (KeyError, TypeError, ValueError) as error:
+        data = json.loads(text)
+    except json.JSONDecodeError as error:
+        data = [cell.told() for cell in read_cells(text) if cell.box is not None]
+        if not data:
+            raise UserError(f"The draft cannot be read: {error}", file=path) from None
+    try:
+        found = _by_kind(data, number, size, picture)
+    except IndexError:
+        raise UserError(f"The draft has no page {number + 1}", file=path) from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"The draft lacks {error}", file=path) from None
-    raise UserError(
-        "The draft's format is not known",
-        file=path,
-        remedy="give a page of PP-StructureV3, MinerU (middle.json), dots.ocr or OmniDocBench",
-    )
+    if found is None:
+        raise UserError(
+            "The draft's format is not known",
+            file=path,
+            remedy="give the JSON of PP-StructureV3, PaddleOCR-VL, MinerU (middle.json or"
+            " content_list.json), dots.ocr or OmniDocBench",
+        )
+    return found
+
+
+def _by_kind(
+    data: Any, number: int, size: tuple[float, float] | None, picture: str
+) -> list[Region] | None:
+    """The page, by what its file looks like."""
+    if isinstance(data, dict):
+        if "parsing_res_list" in data.get("res", data):
+            return pp_structure(data)
+        if "layout_dets" in data:
+            return omnidocbench(data)
+        return mineru(data["pdf_info"][number], size) if "pdf_info" in data else None
+    if not isinstance(data, list) or not data or not isinstance(data[0], dict):
+        return None
+    if "layout_dets" in data[0]:
+        named = [p for p in data if Path(p["page_info"]["image_path"]).name == picture]
+        return omnidocbench(named[0] if named else data[number])
+    if "page_idx" in data[0]:
+        return mineru_content(data, number, size)
+    return dots(data) if "bbox" in data[0] else None
 
 
 def _outline(poly: Sequence[float]) -> Box:
