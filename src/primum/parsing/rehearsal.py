@@ -19,8 +19,10 @@ from primum.parsing.decoding.rules import Rules
 from primum.parsing.speculation.scripted import ScriptedTarget
 from primum.parsing.speculation.tree import Tree
 from primum.parsing.speculation.walk import Walk
+from primum.parsing.targets.dots.model import full_size
+from primum.parsing.targets.dots_ocr import LARGEST, SMALLEST, input_size
 
-# Language models by name; `dots` is the one of dots.ocr (its config.json).
+# Language models by name; `dots` is dots.ocr's, and comes with its vision tower.
 SIZES: dict[str, dict[str, Any]] = {
     "10M": {
         "hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 6,
@@ -38,8 +40,13 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 def rehearsal_model(size: str, dtype: torch.dtype, device: str = "cpu") -> Any:
-    """A random Qwen2 of a size in `SIZES`."""
+    """A random Qwen2 of a size in `SIZES`; for `dots`, the whole of dots.ocr."""
     import transformers
+
+    if size == "dots":
+        model = full_size(device, dtype)
+        model.generation_config.pad_token_id = 0
+        return model
 
     config = transformers.Qwen2Config(
         **SIZES[size], max_position_embeddings=131072, tie_word_embeddings=False,
@@ -53,6 +60,26 @@ def rehearsal_model(size: str, dtype: torch.dtype, device: str = "cpu") -> Any:
     finally:
         torch.set_default_dtype(before)
     return model.eval()
+
+
+def dots_page(model: Any, image: Any, prompt: int = 320) -> dict[str, Tensor]:
+    """What dots.ocr gets of a page, with any words as its prompt: prefilling takes its real time.
+
+    Args:
+        model: A `DotsOCRForCausalLM`.
+        image: PIL.
+        prompt: Tokens of the prompt; the release's own for layout has about so many.
+    """
+    from transformers import Qwen2VLImageProcessor
+
+    picture = image.convert("RGB").resize(input_size(*image.size))
+    limits = {"shortest_edge": SMALLEST, "longest_edge": LARGEST}
+    seen = Qwen2VLImageProcessor(temporal_patch_size=1, size=limits)(picture, return_tensors="pt")
+    tokens = int(seen["image_grid_thw"].prod()) // 4
+    ids = torch.full((1, tokens + prompt), model.config.image_token_id)
+    ids[0, tokens:] = torch.arange(prompt) % (model.config.image_token_id - 1)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), **seen}
+    return {name: value.to(model.device) for name, value in inputs.items()}
 
 
 class RehearsedRules(Rules):

@@ -192,3 +192,75 @@ def test_region_mode_is_the_models_own_pipeline_decoded_plainly(name, root):
     finally:
         one.__dict__.clear()
         one.__dict__.update(given)
+
+
+@pytest.mark.parametrize("name", ["dots_ocr", "granite_docling"])
+@pytest.mark.parametrize("mode", ["page", "hierarchical"])
+def test_marked_up_drafts_of_regions_change_nothing(name, mode, root):
+    """Boxes, categories and tags are drafted too; whatever comes of it, the tokens stay."""
+    one = target(name, root)
+    image = page()
+    regions = [
+        Region(Box(5, 5, 190, 40), "title", "A page to read"),
+        Region(Box(5, 45, 190, 90), "table", cells=(("a", "b"), ("c", "d"))),
+        Region(Box(5, 95, 100, 135), "formula", "x^2"),
+    ]
+    given = {**vars(one)}
+    one.page_inputs = lambda image: prepared(one, AdaptedTarget.page_inputs(one, image))
+    one.region_inputs = lambda *asked: prepared(one, AdaptedTarget.region_inputs(one, *asked))
+    try:
+        options = {"max_new_tokens": 40, "batch": 3}
+        (plain,) = Decoder("plain", **options)(one, [Page(image)])
+        decoder = Decoder(mode, [RegionMatch, OwnOutput], lambda: FixedBudget(8), **options)
+        (found,) = decoder(one, [Page(image, regions)])
+    finally:
+        one.__dict__.clear()
+        one.__dict__.update(given)
+    assert found.tokens == plain.tokens and found.text == plain.text and not found.lossy
+
+
+def test_otsl_and_doctags_become_markdown():
+    from primum.parsing.targets.doctags import DocTags
+    from primum.parsing.targets.otsl import html
+    from primum.parsing.targets.paddleocr_vl import PaddleSurface
+
+    merged = "<fcel>a<lcel><nl><ucel><xcel><nl><fcel>1 < 2<ecel><nl>"
+    assert html(merged) == (
+        '<table><tr><td rowspan="2" colspan="2">a</td></tr><tr></tr>'
+        "<tr><td>1 &lt; 2</td><td></td></tr></table>"
+    )
+    surface = DocTags().on((1000, 500))
+    regions = [
+        Region(Box(100, 50, 200, 100), "title", "Doses"),
+        Region(Box(100, 150, 200, 200), "table", cells=(("a", "b"), ("1", ""))),
+        Region(Box(100, 250, 200, 300), "list", "- one"),
+        Region(Box(100, 350, 200, 400), "page_number", "7"),
+    ]
+    text = "\n".join(surface.pieces(regions))
+    assert text.startswith(
+        "<doctag><section_header_level_1><loc_50><loc_50><loc_100><loc_100>Doses<"
+    )
+    told = surface.found(text)
+    assert [one.kind for one in told] == ["title", "table", "list", "footer"]
+    assert told[0].box == Box(100, 50, 200, 100)
+    assert surface.markdown(text) == (
+        "# Doses\n\n<table><tr><th>a</th><th>b</th></tr><tr><td>1</td><td></td></tr></table>"
+        "\n\n- one"
+    )
+    cut = surface.markdown(text[: text.index("<fcel>")])
+    assert cut.startswith("# Doses\n\n<table><tr><th>a</th>")
+    paddle = PaddleSurface()
+    assert paddle.markdown("see \\( x \\)", "text") == "see $x$"
+    assert paddle.markdown("\\[ x \\]", "formula") == "$$\nx\n$$"
+    assert paddle.markdown("Doses", "title") == "# Doses"
+
+
+def test_deepseeks_places_come_and_go():
+    from primum.parsing.targets.deepseek_ocr2 import DeepSeekOcr2
+
+    surface = DeepSeekOcr2().surface.on((999, 1998))
+    text = surface.write(Region(Box(10, 20, 30, 40), "title", "Doses"))
+    assert text == "<|ref|>sub_title<|/ref|><|det|>[[10, 10, 30, 20]]<|/det|>\n## Doses"
+    assert surface.markdown(text) == "## Doses"
+    (found,) = surface.found(text)
+    assert (found.kind, found.text, found.box) == ("title", "## Doses", Box(10, 20, 30, 40))

@@ -223,6 +223,27 @@ def test_names_survive_a_round_trip(released, tmp_path):
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_a_rehearsal_sees_a_page_of_its_real_size_and_follows_its_script(monkeypatch):
+    from primum.parsing import rehearsal
+    from primum.parsing.decoding.loop import Row, decode
+    from primum.parsing.decoding.prefill import prefill
+    from primum.parsing.speculation.trace import Trace
+
+    config = DotsOCRConfig(
+        vocab_size=64, hidden_size=40, num_hidden_layers=1, intermediate_size=40,
+        num_attention_heads=2, image_token_id=63, vision_config=SMALL | {"patch_size": 14},
+    )  # fmt: skip
+    monkeypatch.setattr(rehearsal, "full_size", lambda *_: DotsOCRForCausalLM(config).eval())
+    model = rehearsal.rehearsal_model("dots", torch.float32)
+    inputs = rehearsal.dots_page(model, Image.new("RGB", (300, 200)), prompt=9)
+    assert inputs["input_ids"].shape == (1, 77 + 9)
+    script = [5, 6, 7, 5, 6, 7]
+    sequence = prefill(model, inputs, max_new_tokens=len(script))
+    one = Row(rehearsal.RehearsedRules(sequence, script), None, Trace([]))
+    decode(model, [sequence], [one])
+    assert one.rules.output == script
+
+
 def test_wrong_counts_of_image_tokens_are_named():
     config = DotsOCRConfig(
         vocab_size=64, hidden_size=40, num_hidden_layers=1, intermediate_size=40,

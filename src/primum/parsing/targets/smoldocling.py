@@ -14,7 +14,7 @@ class SmolDocling(Adapter):
     """SmolDocling, a quarter of a billion weights (Idefics3 and SmolVLM in transformers)."""
 
     name = "smoldocling"
-    hub = "docling-project/SmolDocling-256M-preview"
+    hub = "ds4sd/SmolDocling-256M-preview"
     model_types = ("idefics3", "smolvlm")
     surface = DocTags()
     keeps_tags = True
