@@ -110,7 +110,7 @@ def root(tmp_path_factory) -> Path:
 
 def page() -> Image.Image:
     image = Image.new("RGB", (196, 140), "white")
-    ImageDraw.Draw(image).text((10, 10), "A page to read")
+    ImageDraw.Draw(image).text((10, 10), "A page to read", fill="black")
     return image
 
 

@@ -122,6 +122,11 @@ def test_drafts_are_written_as_the_model_writes_and_come_back_as_markdown():
         "</table>\n\n$$\nx^2\n$$"
     )
     assert surface.markdown("no cells here") == "no cells here"
+    boxes = DotsOcr("layout_only").surface.on((1000, 500))
+    assert json.loads(boxes.markdown(text[:60])) == [
+        {"bbox": [10, 10, 202, 40], "category": "Section-header"}
+    ]
+    assert "text" not in boxes.write(regions[0])
     assert [one.kind for one in surface.found(text)] == [
         "title", "table", "figure", "formula", "footer",
     ]  # fmt: skip

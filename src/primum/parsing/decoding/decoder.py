@@ -56,6 +56,7 @@ class Decoded:
         trace: The page's steps; in region mode those of all regions.
         seconds: Wall clock by part: `prefill`, `decode`, `verify`.
         verification: The teacher-forced check, where it was asked for.
+        regions: What the output itself says of places and kinds; empty of models that write none.
     """
 
     tokens: list[int]
@@ -66,6 +67,7 @@ class Decoded:
     trace: Trace
     seconds: dict[str, float] = field(default_factory=dict)
     verification: Verification | None = None
+    regions: list[Region] = field(default_factory=list)
 
 
 class Decoder:
@@ -159,7 +161,8 @@ class Decoder:
         for page, one, prompt in zip(pages, rows, inputs, strict=True):
             seconds = {"prefill": (ready - began) / share, "decode": (done - ready) / share}
             read = self._decoded(target, one, mode, seconds)
-            read.text = target.surface.on(page.image.size).markdown(read.text)
+            surface = target.surface.on(page.image.size)
+            read.regions, read.text = surface.found(read.text), surface.markdown(read.text)
             if self.verify:
                 started = time.perf_counter()
                 again = self._prefill(target, prompt)

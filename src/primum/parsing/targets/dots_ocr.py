@@ -13,9 +13,9 @@ from primum.errors import UserError
 from primum.parsing.regions import FURNITURE, Box, Kind, Region
 from primum.parsing.surface import Surface
 from primum.parsing.targets.adapter import Adapter
-from primum.parsing.targets.dots.output import read_cells, without_loops
+from primum.parsing.targets.dots.output import read_cells, repaired, without_loops
 from primum.parsing.targets.dots.processor import framed
-from primum.parsing.targets.dots.prompts import JSON_MODES, PROMPTS, Mode, prompt
+from primum.parsing.targets.dots.prompts import CELL_MODES, PROMPTS, Mode, prompt
 
 SMALLEST, LARGEST, SIDE = 3136, 11_289_600, 28  # pixels of a page; of a visual token's side
 
@@ -100,9 +100,14 @@ class DotsSurface(Surface):
         return written
 
     def markdown(self, text: str, kind: Kind | None = None) -> str:
-        """Texts of the cells; of a crop, which is read as plain text, the text itself."""
+        """Texts of the cells; of a crop, which is read as plain text, the text itself.
+
+        Without texts there is no Markdown: boxes and categories stay JSON, which parses.
+        """
         if kind is not None:
             return text
+        if self.boxes_only:
+            return repaired(text)
         regions = self.found(text)
         if not regions:
             return text
@@ -162,7 +167,7 @@ class DotsOcr(Adapter):
             )
         self.mode, self.box = mode, box
         self.surface = Surface(formula=("$$\n", "\n$$"))
-        if mode in JSON_MODES:
+        if mode in CELL_MODES:
             self.surface = DotsSurface(boxes_only=mode == "layout_only")
 
     def page_prompt(self, size: tuple[int, int]) -> str:

@@ -13,7 +13,7 @@ from primum.parsing.targets.dots.output import CATEGORIES
 Mode = Literal[
     "layout_all", "layout_only", "ocr", "grounding", "web", "scene_spotting", "svg", "general"
 ]
-JSON_MODES = frozenset({"layout_all", "layout_only", "web"})
+CELL_MODES = frozenset({"layout_all", "layout_only"})
 
 _KINDS = "[" + ", ".join(f"'{name}'" for name in CATEGORIES) + "]"
 _LAYOUT_ALL = f"""\
