@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from primum.checkpoints.manifest import Manifest
     from primum.checkpoints.resolve import Checkpoint
 
 API_KEY = "OPENAI_API_KEY"
@@ -77,7 +78,12 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
     verb = verbs.add_parser("tiny", help="a small random model, for tests and dry runs")
     verb.add_argument("output", metavar="DIRECTORY")
-    verb.add_argument("--architecture", default="qwen3", choices=("qwen3", "llama", "gemma3"))
+    verb.add_argument(
+        "--architecture",
+        default="qwen3",
+        metavar="NAME",
+        help="qwen3 (default), llama, gemma3, or a document model of `list` such as dots_ocr",
+    )
     verb.add_argument("--hidden", type=int, default=32)
     verb.add_argument("--layers", type=int, default=2)
     verb.add_argument("--seed", type=int, default=0)
@@ -150,14 +156,23 @@ def _verify(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _golden(found: Checkpoint, arguments: argparse.Namespace) -> int:
-    """Build what the manifest describes, and let it read."""
+def _built(manifest: Manifest | None) -> Any:
+    """What a manifest says to build, if its `_target_` is allowed; None if it says nothing."""
     from hydra.utils import instantiate
 
+    from primum.checkpoints.targets import check_targets
+
+    if manifest is None or "_target_" not in manifest.module:
+        return None
+    check_targets(manifest.module)
+    return instantiate(manifest.module)
+
+
+def _golden(found: Checkpoint, arguments: argparse.Namespace) -> int:
+    """Build what the manifest describes, and let it read."""
     from primum.errors import UserError
 
-    module = found.manifest.module if found.manifest else {}
-    adapter = instantiate(module) if module.get("_target_") else None  # `resolve` checked it
+    adapter = _built(found.manifest)
     if not hasattr(adapter, "golden"):
         raise UserError(
             f"`{found.name}` is no document model with an adapter",
@@ -241,6 +256,8 @@ def _convert(arguments: argparse.Namespace) -> int:
 
 
 def _tiny(arguments: argparse.Namespace) -> int:
+    from primum.checkpoints.manifest import read_manifest
+    from primum.checkpoints.released import entry
     from primum.checkpoints.tiny import make_tiny
 
     folder = Path(arguments.output)
@@ -248,6 +265,12 @@ def _tiny(arguments: argparse.Namespace) -> int:
         from primum.errors import UserError
 
         raise UserError("This folder is not empty", file=folder, remedy="choose another")
+    listed = entry(arguments.architecture)
+    if listed is not None:
+        tiny = getattr(_built(read_manifest(listed)), "tiny", None)
+        if tiny is not None:
+            print(tiny(folder, arguments.seed))
+            return 0
     print(
         make_tiny(
             folder,

@@ -95,6 +95,13 @@ def test_missing_tensors_are_told(written, tmp_path):
     assert run["missing"] == [gone] and run["unexpected"] == ["stray"]
 
 
+def test_the_command_makes_tiny_ones(tmp_path):
+    assert command("tiny", str(tmp_path / "one"), "--architecture", "glm_ocr") == 0
+    assert adapter_named(str(tmp_path / "one")).name == "glm_ocr"
+    with pytest.raises(UserError, match="qwen3"):
+        command("tiny", str(tmp_path / "two"), "--architecture", "poem")
+
+
 def test_bad_input_is_told(tmp_path):
     (tmp_path / "no.json").write_text("[]")
     with pytest.raises(UserError, match="no golden pages"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -65,6 +66,12 @@ class Adapter:
         from primum.parsing.targets.verifying import verify
 
         return verify(self, weights, file, dtype)
+
+    def tiny(self, folder: str | Path, seed: int = 0) -> Path:
+        """Write a random checkpoint of this architecture; see `primum.parsing.targets.tiny`."""
+        from primum.parsing.targets.tiny import make_tiny
+
+        return make_tiny(self.name, folder, seed)
 
 
 class AdaptedTarget:
