@@ -140,7 +140,7 @@ def run_parse(arguments: argparse.Namespace) -> int:
 
 def made_reader(arguments: argparse.Namespace) -> Any:
     """The model with the chosen decoding, on its device; nothing is loaded yet."""
-    from primum.parsing.decoding.decoder import Decoder
+    from primum.parsing.decoding.decoder import Decoder, Mode
     from primum.parsing.drafters.ocr import OcrDrafter
     from primum.parsing.pretrained import PretrainedVlm
     from primum.parsing.reader import PageReader
@@ -152,7 +152,7 @@ def made_reader(arguments: argparse.Namespace) -> Any:
     name = named(arguments.model)
     adapter = adapter_named(name)
     by_region = adapter is not None and adapter.unit == "region"
-    mode = arguments.decoding or ("region" if by_region else "page")
+    mode: Mode = arguments.decoding or ("region" if by_region else "page")
     proposers = [] if mode == "plain" else [RegionMatch, OwnOutput, Alignment]
     decoder = Decoder(mode, proposers, batch=8 if mode in ("region", "hierarchical") else 1)
     drafter = OcrDrafter() if arguments.drafts in ("ocr", "auto") else None

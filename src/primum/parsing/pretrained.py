@@ -75,9 +75,10 @@ class PretrainedVlm:
         if self.attention is not None:
             options["attn_implementation"] = self.attention
         with explained(self.name, where):
-            model, told = AutoModelForImageTextToText.from_pretrained(
+            found: Any = AutoModelForImageTextToText.from_pretrained(
                 where, dtype=pick_dtype(requested=self.dtype), output_loading_info=True, **options
             )
+        model, told = found
         return model.eval(), told
 
     def fingerprint(self) -> dict[str, str]:

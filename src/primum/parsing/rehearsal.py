@@ -44,9 +44,9 @@ def rehearsal_model(size: str, dtype: torch.dtype, device: str = "cpu") -> Any:
     import transformers
 
     if size == "dots":
-        model = full_size(device, dtype)
-        model.generation_config.pad_token_id = 0
-        return model
+        whole = full_size(device, dtype)
+        whole.generation_config.pad_token_id = 0
+        return whole
 
     config = transformers.Qwen2Config(
         **SIZES[size], max_position_embeddings=131072, tie_word_embeddings=False,

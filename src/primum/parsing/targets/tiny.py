@@ -224,14 +224,16 @@ def _smoldocling() -> Made:
     from transformers import Idefics3Config, Idefics3ImageProcessor, Idefics3Processor
 
     tokens = tokenizer([*_doctags(), "<end_of_utterance>"])
-    config = Idefics3Config(
-        text_config=text(tokens, model_type="llama"),
-        vision_config={
+    shape: dict[str, Any] = {
+        "text_config": text(tokens, model_type="llama"),
+        "vision_config": {
             "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
             "num_attention_heads": 2, "image_size": 64, "patch_size": 8,
         },
-        image_token_id=tokens.convert_tokens_to_ids("<image>"), scale_factor=4, pad_token_id=0,
-    )  # fmt: skip
+        "image_token_id": tokens.convert_tokens_to_ids("<image>"), "scale_factor": 4,
+        "pad_token_id": 0,
+    }  # fmt: skip
+    config = Idefics3Config(**shape)
     images = Idefics3ImageProcessor(size={"longest_edge": 128}, max_image_size={"longest_edge": 64})
     chat = template("<image>", f"{BEGIN}User:", "<end_of_utterance>\\nAssistant:")
     return config, Idefics3Processor(images, tokens, image_seq_len=4, chat_template=chat)
@@ -249,7 +251,7 @@ def _doctags() -> list[str]:
 
 def _qwen(architecture: str) -> Made:
     import transformers
-    from transformers import Qwen2VLImageProcessor, Qwen2VLVideoProcessor
+    from transformers import Qwen2VLImageProcessor
 
     image, start, end = "<|image_pad|>", "<|vision_start|>", "<|vision_end|>"
     tokens = tokenizer([image, "<|video_pad|>", start, end, "<|im_start|>", "<|im_end|>"])
@@ -268,12 +270,12 @@ def _qwen(architecture: str) -> Made:
     if architecture == "Qwen2_5_VL":
         seeing |= {"window_size": 56, "fullatt_block_indexes": [1]}
         written = text(tokens, rope_parameters=SECTIONS)
-        side, film = 14, Qwen2VLVideoProcessor()
+        side, film = 14, "Qwen2VLVideoProcessor"
     else:
         seeing |= {"num_position_embeddings": 64, "deepstack_visual_indexes": [0]}
         rope = SECTIONS | {"mrope_interleaved": True}
         written = text(tokens, head_dim=16, rope_parameters=rope)
-        side, film = 16, transformers.Qwen3VLVideoProcessor()
+        side, film = 16, "Qwen3VLVideoProcessor"
     config = getattr(transformers, f"{architecture}Config")(
         text_config=written, vision_config=seeing, **marked
     )
@@ -281,7 +283,8 @@ def _qwen(architecture: str) -> Made:
         patch_size=side, size={"shortest_edge": 784, "longest_edge": 28 * 28 * 128}
     )
     processor = getattr(transformers, f"{architecture}Processor")
-    return config, processor(images, tokens, film, chat_template=chat)
+    films = getattr(transformers, film)()
+    return config, processor(images, tokens, films, chat_template=chat)
 
 
 def _lighton_ocr() -> Made:

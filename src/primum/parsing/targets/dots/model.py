@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +21,8 @@ class DotsOCRForCausalLM(Qwen2ForCausalLM):
 
     config_class = DotsOCRConfig
     config: DotsOCRConfig
-    input_modalities = ("image", "text")
-    _no_split_modules: ClassVar[list[str]] = ["Qwen2DecoderLayer", "DotsVisionBlock"]
+    input_modalities = ["image", "text"]  # noqa: RUF012 - declared so by transformers
+    _no_split_modules = ["Qwen2DecoderLayer", "DotsVisionBlock"]  # noqa: RUF012
     supports_gradient_checkpointing = False  # of the tower; train with LoRA on the decoder
 
     def __init__(self, config: DotsOCRConfig) -> None:
@@ -33,7 +33,7 @@ class DotsOCRForCausalLM(Qwen2ForCausalLM):
         self.vision_tower = DotsVisionTower(config.vision_config)  # type: ignore[arg-type]
         self.post_init()
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
@@ -81,14 +81,10 @@ class DotsOCRForCausalLM(Qwen2ForCausalLM):
             raise ValueError(f"{int(here.sum())} image tokens, {len(seen)} image features")
         return words.masked_scatter(here[..., None], seen)
 
-    def prepare_inputs_for_generation(
-        self, input_ids: Tensor, *args: Any, is_first_iteration: bool = False, **kwargs: Any
-    ) -> dict[str, Any]:
+    def prepare_inputs_for_generation(self, *args: Any, **kwargs: Any) -> Any:
         """Pictures are seen with the prompt and never again."""
-        inputs = super().prepare_inputs_for_generation(
-            input_ids, *args, is_first_iteration=is_first_iteration, **kwargs
-        )
-        if not is_first_iteration and kwargs.get("use_cache", True):
+        inputs = super().prepare_inputs_for_generation(*args, **kwargs)  # type: ignore[misc]
+        if not kwargs.get("is_first_iteration") and kwargs.get("use_cache", True):
             inputs["pixel_values"] = inputs["image_grid_thw"] = None
         return inputs
 
