@@ -15,6 +15,7 @@ from safetensors import safe_open
 from primum import conf_dir
 from primum.checkpoints.released import entries
 from primum.parsing.decoding.decoder import Decoder, Page, crop
+from primum.parsing.decoding.graphs import FixedSteps, can_be_fixed
 from primum.parsing.decoding.loop import decode, row
 from primum.parsing.decoding.prefill import prefill
 from primum.parsing.decoding.steps import can_take_trees
@@ -27,7 +28,8 @@ from primum.parsing.speculation.region_match import RegionMatch
 from primum.parsing.speculation.speculator import Speculator
 from primum.parsing.targets.adapter import AdaptedTarget
 from primum.parsing.targets.known import ADAPTERS, adapter_of
-from primum.parsing.targets.tiny import RECIPES, make_tiny
+from primum.parsing.targets.recipes import RECIPES
+from primum.parsing.targets.tiny import make_tiny
 
 NAMES = [adapter.name for adapter in ADAPTERS]
 TOKENS = 256
@@ -158,7 +160,8 @@ def test_drafts_change_no_token_of_what_the_model_is_made_for(name, root):
     sequence = prefill(one.model, inputs, max_new_tokens=TOKENS)
     speculator.start([draft])
     drafted = row(sequence, speculator)
-    assert can_take_trees(one.model, sequence)
+    assert can_take_trees(one.model, sequence) and can_be_fixed([sequence], "cpu")
+    assert FixedSteps(one.model, [sequence], 1024, capture=False).portable
     decode(one.model, [sequence], [drafted])
     assert drafted.rules.output == plain
     assert drafted.trace.forwards < TOKENS / 2

@@ -20,7 +20,7 @@ class GraniteDocling(Adapter):
     keeps_tags = True
     page = "Convert this page to docling."
     regions: ClassVar[Mapping[Kind, str]] = {
-        "table": "Convert this table to OTSL.",
-        "formula": "Convert formula to latex.",
+        "table": "Convert table to OTSL.",
+        "formula": "Convert formula to LaTeX.",
         "code": "Convert code to text.",
     }
