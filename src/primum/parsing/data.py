@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import torch
@@ -16,10 +17,11 @@ from torch.utils.data import DataLoader, Dataset
 from primum.errors import UserError
 from primum.files import sha256
 from primum.language.batches import IGNORED
-from primum.parsing.docvlm import MERGE, PATCH, DocVlmTiny
+from primum.parsing.docvlm import GRID, DocVlmTiny
 from primum.parsing.pretrained import PretrainedVlm
-from primum.parsing.samples import Encoder, Sample
+from primum.parsing.samples import Encoder, Printed, Sample
 from primum.parsing.synthesis import GENERATOR
+from primum.parsing.synthesis.layout import middles
 from primum.parsing.synthesis.page import Recipe, SyntheticPage, make_page
 from primum.training.loading import ResumableLoader
 from primum.training.sampling import Draw, example_generator
@@ -36,11 +38,13 @@ class Stage:
         recipe: What its pages are like.
         epochs: How long it lasts.
         pages: Pages in a bundle; large pages need small bundles.
+        letters: Whether the line reader learns alone, which is quick, and the decoder rests.
     """
 
     recipe: Recipe
     epochs: int = 1
     pages: int = 8
+    letters: bool = False
 
 
 class PageData(LightningDataModule):
@@ -74,7 +78,7 @@ class PageData(LightningDataModule):
     def setup(self, stage: str) -> None:
         tiny = isinstance(self.model, DocVlmTiny)
         self.encoder = Encoder(
-            self.model.processor(), self.prompt, self.max_length, PATCH * MERGE if tiny else None
+            self.model.processor(), self.prompt, self.max_length, GRID if tiny else None
         )
 
     def collate(self, items: Sequence[Sequence[Sample]]) -> dict[str, Any]:
@@ -169,8 +173,17 @@ class Bundles(Dataset[list[Sample]]):
         if number and float(torch.rand(1, generator=luck)) < self.earlier:
             number = int(torch.randint(number, (1,), generator=luck))
         stage = self.stages[number]
-        seeds = torch.randint(HELD_OUT, 1 << 62, (stage.pages,), generator=luck)
-        return [synthetic(make_page(seed, stage.recipe)) for seed in seeds.tolist()]
+        seeds = torch.randint(HELD_OUT, 1 << 62, (stage.pages,), generator=luck).tolist()
+        recipe = alike(stage.recipe, Random(seeds[0]))
+        samples = (synthetic(make_page(seed, recipe)) for seed in seeds)
+        return [replace(sample, letters=stage.letters) for sample in samples]
+
+
+def alike(recipe: Recipe, luck: Random) -> Recipe:
+    """Pages of about one width and length: a batch is padded to its largest page."""
+    width, length = luck.randint(*recipe.width), luck.randint(*recipe.characters)
+    longest = min(round(1.15 * length), recipe.characters[1])
+    return replace(recipe, width=(width, width), characters=(length, longest))
 
 
 class FolderData(PageData):
@@ -241,11 +254,17 @@ class Folder(Dataset[list[Sample]]):
 
 
 def synthetic(page: SyntheticPage) -> Sample:
-    """A made page with the places of its lines."""
-    lines = tuple(
-        (run.text, run.box) for one in page.placed for run in one.runs if not run.latex and run.text
-    )
-    return Sample(page.image, page.markdown, lines, f"synthetic page {page.seed}")
+    """A made page with the places of its characters; those of formulas are not known."""
+    markdown = page.markdown
+    lines, cursor = [], 0
+    for run in (run for one in page.placed for run in one.runs if run.text):
+        start = markdown.find(run.text, cursor)
+        if start < 0:
+            continue  # a table's cell with characters that HTML escapes
+        cursor = start + len(run.text)
+        if not run.latex:
+            lines.append(Printed(start, run.box.centre[1], middles(run)))
+    return Sample(page.image, markdown, tuple(lines), f"synthetic page {page.seed}")
 
 
 def fingerprint(name: str, rows: int, content: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 PATCH = 8
 MERGE = 2
+GRID = (PATCH, PATCH * MERGE)  # pixels of a patch and of a visual token
 PAD, IMAGE, BREAK, STOP_IMAGE, START, END, UNKNOWN = range(7)
 SPECIAL = ("<pad>", "<image>", "<break>", "<image_end>", "<start>", "<end>", "<unknown>")
 CHARACTERS = "\n" + string.digits + string.ascii_letters + string.punctuation + " "
@@ -23,12 +24,13 @@ TEMPLATE = "{{ '<image>' }}{{ '<start>' }}"
 
 @dataclass(frozen=True)
 class DocVlmTiny:
-    """A fresh docvlm-tiny; the defaults have 4.5 million weights.
+    """A fresh docvlm-tiny; the defaults have 3.4 million weights.
 
     Args:
         encoder, decoder: Layers of each.
-        width: Of both.
-        heads: Of both; `width / heads` is a multiple of 4.
+        width: Of the decoder.
+        heads: Of the decoder; `width / heads`, the size of a head, is a multiple of 4.
+        sight: Width of the encoder, a multiple of a head's size; None takes the decoder's.
         context: Visual tokens and characters together, at most.
         longest: Pixels of a page's longer side; larger pages are made smaller.
         seed: Of the first weights.
@@ -37,7 +39,8 @@ class DocVlmTiny:
     encoder: int = 3
     decoder: int = 4
     width: int = 192
-    heads: int = 6
+    heads: int = 3
+    sight: int | None = 128
     context: int = 8192
     longest: int = 1600
     seed: int = 0
@@ -93,19 +96,22 @@ class DocVlmTiny:
         from transformers import LightOnOcrConfig, LightOnOcrForConditionalGeneration
 
         side = self.width // self.heads
-        shape: dict[str, Any] = {
-            "hidden_size": self.width,
-            "intermediate_size": 4 * self.width,
-            "num_attention_heads": self.heads,
-            "head_dim": side,
-        }
+
+        def shape(width: int) -> dict[str, Any]:
+            return {
+                "hidden_size": width,
+                "intermediate_size": 4 * width,
+                "num_attention_heads": width // side,
+                "head_dim": side,
+            }
+
         config = LightOnOcrConfig(
             vision_config={
                 "model_type": "pixtral",
                 "patch_size": PATCH,
                 "image_size": self.longest,
                 "num_hidden_layers": self.encoder,
-                **shape,
+                **shape(self.sight or self.width),
             },
             text_config={
                 "model_type": "qwen3",
@@ -117,7 +123,7 @@ class DocVlmTiny:
                 "pad_token_id": PAD,
                 "bos_token_id": START,
                 "eos_token_id": END,
-                **shape,
+                **shape(self.width),
             },
             spatial_merge_size=MERGE,
             image_token_id=IMAGE,

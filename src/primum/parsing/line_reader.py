@@ -1,97 +1,81 @@
-"""A second task for the encoder while it learns: read each line's characters from its patches.
+"""A second task for the encoder while it learns: say which character stands where on a line.
 
 The decoder alone stays a language model for a long time, since guessing the next character is
-easier than looking. CTC (Graves et al., 2006) on the columns of a line makes the features legible.
+easier than looking. Pages made here know the place of every character, so that the features become
+legible by plain classification, without the search for an alignment that CTC needs.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from primum.parsing.regions import Box
+from primum.language.batches import IGNORED
 
-STEPS = 2  # places for characters in a column of patches: a narrow letter is half a patch wide
-ROWS = 9  # places of a patch's row relative to its line that are told apart
-
-
-class LineTruth(NamedTuple):
-    """A line of a page: which page of the batch, where on it, and its characters' ids."""
-
-    page: int
-    box: Box
-    ids: tuple[int, ...]
+STEPS = 3  # places for characters along a patch: the narrowest letter is a third of a patch wide
+BLANK = 0  # no character has its middle here
 
 
 class LineReader(nn.Module):
-    """From patch features to characters along a line.
+    """From patch features to characters along the lines of a page.
 
     Args:
         width: Of the features.
         vocabulary: Number of character ids; 0 is the blank.
-        patch: Pixels of a patch's side.
     """
 
-    def __init__(self, width: int, vocabulary: int, patch: int) -> None:
+    def __init__(self, width: int, vocabulary: int) -> None:
         super().__init__()
-        self.patch = patch
-        self.look = nn.Linear(width, 1)
-        self.place = nn.Embedding(ROWS, 1)
         self.norm = nn.LayerNorm(width)
         self.spread = nn.Linear(width, STEPS * width)
         self.read = nn.Linear(width, vocabulary)
 
-    def forward(self, features: Tensor, lines: Sequence[LineTruth]) -> tuple[Tensor, Tensor]:
-        """Log-probabilities of characters along each line.
+    def forward(self, patches: Tensor) -> Tensor:
+        """Character logits (patches, STEPS, vocabulary) of some patches (patches, width)."""
+        steps = self.spread(self.norm(patches)).unflatten(-1, (STEPS, -1))
+        return self.read(functional.gelu(steps))
+
+    def loss(self, features: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+        """How badly the lines are read.
 
         Args:
             features: (pages, rows, columns, width).
-            lines: On any of the pages.
+            truth: (pages, rows, columns, STEPS) ids, `IGNORED` away from the middle of lines.
 
         Returns:
-            (steps, lines, vocabulary), and how many steps of each line count (lines,).
+            Sum of -log p over the steps of all lines, and the share of characters that are right.
         """
-        device = features.device
-        edges = torch.tensor(
-            [[line.page, *(edge / self.patch for edge in line.box)] for line in lines]
+        lines = (truth != IGNORED).any(-1)
+        expected = truth[lines]
+        found = self(features[lines]).float()
+        loss = functional.cross_entropy(
+            found.flatten(0, 1), expected.flatten(), ignore_index=IGNORED, reduction="sum"
         )
-        page, left, top, right, bottom = edges.to(device).unbind(1)
-        first_row, first = top.floor().long(), left.floor().long()
-        high = (bottom.ceil().long() - first_row).clamp_min(1)
-        wide = (right.ceil().long() - first).clamp_min(1)
-        row = first_row[:, None] + torch.arange(int(high.max()), device=device)
-        column = first[:, None] + torch.arange(int(wide.max()), device=device)
-        seen = features[
-            page.long()[:, None, None],
-            row.clamp(0, features.shape[1] - 1)[:, :, None],
-            column.clamp(0, features.shape[2] - 1)[:, None, :],
-        ]  # (lines, rows, columns, width)
-        offset = ((row + 0.5 - ((top + bottom) / 2)[:, None]) * 2).round().long()
-        score = (
-            self.look(seen)
-            + self.place(offset.clamp(-(ROWS // 2), ROWS // 2) + ROWS // 2)[:, :, None]
-        )
-        outside = row >= (first_row + high)[:, None]
-        score = score.masked_fill(outside[:, :, None, None], -torch.inf)
-        line = (seen * score.softmax(1)).sum(1)
-        steps = self.spread(self.norm(line)).unflatten(-1, (STEPS, -1)).flatten(1, 2)
-        found = self.read(functional.gelu(steps)).float().log_softmax(-1)
-        return found.transpose(0, 1), wide * STEPS
+        printed = expected > BLANK
+        right = (found.detach().argmax(-1) == expected)[printed]
+        return loss, right.float().sum() / printed.sum().clamp_min(1)
 
-    def loss(self, features: Tensor, lines: Sequence[LineTruth]) -> Tensor:
-        """Sum over lines of -log p of their characters; too narrow lines count nothing."""
-        found, steps = self(features, lines)
-        targets = torch.tensor([number for line in lines for number in line.ids])
-        lengths = torch.tensor([len(line.ids) for line in lines])
-        return functional.ctc_loss(
-            found,
-            targets.to(found.device),
-            steps,
-            lengths.to(found.device),
-            reduction="sum",
-            zero_infinity=True,
-        )
+
+def line_truth(
+    size: tuple[int, int], patch: int, lines: list[tuple[float, list[tuple[float, int]]]]
+) -> Tensor:
+    """What stands where on a page.
+
+    Args:
+        size: (width, height) of the page in pixels.
+        patch: Pixels of a patch's side.
+        lines: Each with its middle's height and its characters from left to right: (middle, id).
+
+    Returns:
+        (rows, columns, STEPS) ids.
+    """
+    columns, rows = size[0] // patch, size[1] // patch
+    truth = torch.full((rows, columns * STEPS), IGNORED)
+    for height, letters in lines:
+        row = min(int(height / patch), rows - 1)
+        steps = [min(int(x * STEPS / patch), columns * STEPS - 1) for x, _ in letters]
+        truth[row, min(steps) : max(steps) + 1] = BLANK
+        for step, (_, letter) in zip(steps, letters, strict=True):
+            truth[row, step] = letter
+    return truth.view(rows, columns, STEPS)

@@ -23,7 +23,8 @@ from primum.metrics.character_error_rate import CharacterErrorRate
 from primum.metrics.page_edit_distance import line_edits
 from primum.parsing.batched_vision import encode
 from primum.parsing.decoding.decoder import Decoder, Page
-from primum.parsing.docvlm import MERGE, PATCH, DocVlmTiny
+from primum.parsing.docvlm import GRID, DocVlmTiny
+from primum.parsing.guide import Guide
 from primum.parsing.line_reader import LineReader
 from primum.parsing.pretrained import PretrainedVlm
 from primum.parsing.reader import read_plainly
@@ -32,7 +33,7 @@ from primum.parsing.targets.adapter import AdaptedTarget, Adapter
 from primum.training.strategies import shards_parameters, whole_here
 
 OptimizerBuilder = Callable[[Iterable[nn.Parameter]], Optimizer]
-NOT_INPUTS = ("labels", "lines", "ids", "answer_from", "loss_scale")
+NOT_INPUTS = ("labels", "read", "looks", "ids", "answer_from", "loss_scale")
 
 
 class ParsingModule(LightningModule):
@@ -40,13 +41,13 @@ class ParsingModule(LightningModule):
 
     The loss of an optimizer step is the sum of -log p over its tokens divided by their number over
     all ranks and accumulated micro-batches; with `reading` that of a line reader on the encoder's
-    patches is added (docvlm-tiny alone).
+    patches is added, and that of heads which are shown where to look (docvlm-tiny alone).
 
     Args:
         model: A fresh docvlm-tiny, or any document model of transformers.
         optimizer: Builds the optimizer from the trainable parameters.
         adapter: Train this adapter on a frozen base; None trains every weight.
-        reading: Weight of the line reader's loss; 0 leaves it out.
+        reading: Weight of the line reader's and the guide's losses; 0 leaves them out.
         warmup: Share of the steps in which the learning rate rises from zero.
         final: Learning rate at the end, as a share of its peak; the fall is a cosine.
         checkpointing: Recompute activations in the backward pass: less memory, a third slower.
@@ -78,11 +79,10 @@ class ParsingModule(LightningModule):
         self.checkpointing, self.max_new_tokens = checkpointing, max_new_tokens
         self.decoder = decoder
         self.tiny = isinstance(model, DocVlmTiny)
-        self.encoder = Encoder(
-            model.processor(), prompt, multiple=PATCH * MERGE if self.tiny else None
-        )
+        self.encoder = Encoder(model.processor(), prompt, grid=GRID if self.tiny else None)
         self.model: Any = None  # a PreTrainedModel, or a PeftModel around one
         self.reader: LineReader | None = None
+        self.guide: Guide | None = None
         self.errors = CharacterErrorRate()
         self.strict_loading = False  # frozen weights are not in our checkpoints
 
@@ -105,21 +105,25 @@ class ParsingModule(LightningModule):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(1)
                 self.reader = LineReader(
-                    vision.hidden_size, model.config.text_config.vocab_size, vision.patch_size
+                    vision.hidden_size, model.config.text_config.vocab_size
                 )
+            self.guide = Guide(model.model.language_model)
 
     # learning
 
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        if "input_ids" not in batch:
+            return self.letters_step(batch)
         logits, patches = self.answer_logits(batch)
         labels = batch["labels"][:, 1:][:, -logits.shape[1] :]
         known = labels != IGNORED
         loss = functional.cross_entropy(logits[known].float(), labels[known], reduction="sum")
-        if self.reader is not None and patches is not None and batch["lines"]:
-            read = self.reader.loss(patches, batch["lines"])
-            letters = sum(len(line.ids) for line in batch["lines"])
-            self.log("train/reading", read.detach() / letters, prog_bar=True, batch_size=1)
-            loss = loss + self.reading * read
+        if self.reader and self.guide and patches is not None and "read" in batch:
+            read, legible = self.reader.loss(patches, batch["read"])
+            looked, found = self.guide.loss(batch["looks"], batch["answer_from"] - 1)
+            shares = {"train/legible": legible, "train/found": found}
+            self.log_dict(shares, prog_bar=True, batch_size=1)
+            loss = loss + self.reading * (read + looked)
         loss = loss * batch["loss_scale"]
         if not bool(torch.isfinite(loss.detach())):
             raise UserError(
@@ -128,6 +132,15 @@ class ParsingModule(LightningModule):
                 remedy="lower the learning rate or set trainer.gradient_clip_val=1.0",
             )
         return loss
+
+    def letters_step(self, batch: Mapping[str, Any]) -> Tensor:
+        """The line reader's loss alone; all weights get a gradient, as sharding strategies want."""
+        assert self.reader is not None
+        patches, _ = encode(self.model, batch["pixel_values"])
+        read, legible = self.reader.loss(patches, batch["read"])
+        self.log("train/legible", legible, prog_bar=True, batch_size=1)
+        resting = sum(weight.sum() for weight in self.model.parameters())
+        return self.reading * read * batch["loss_scale"] + 0.0 * resting
 
     def answer_logits(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
         """Logits for all tokens from the first answer's first on, and the encoder's patches.

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from PIL import Image
 
 from primum.errors import UserError
 from primum.language.batches import IGNORED
-from primum.parsing.line_reader import LineTruth
-from primum.parsing.regions import Box
+from primum.parsing.line_reader import line_truth
 
 if TYPE_CHECKING:
     from transformers import ProcessorMixin
+
+
+class Printed(NamedTuple):
+    """A line as it stands on the page: `markdown[start : start + len(middles)]`.
+
+    Attributes:
+        start: Place of its first character in the Markdown.
+        height: Of the line's middle, in pixels from the top.
+        middles: Of its characters, in pixels from the left.
+    """
+
+    start: int
+    height: float
+    middles: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -25,14 +38,16 @@ class Sample:
     Attributes:
         image: The page.
         markdown: What to write.
-        lines: Lines with their places, where they are known: (text, box).
+        lines: Where they are known.
         id: For messages.
+        letters: Only the line reader learns from it.
     """
 
     image: Image.Image
     markdown: str
-    lines: tuple[tuple[str, Box], ...] = field(default=())
+    lines: tuple[Printed, ...] = field(default=())
     id: str = ""
+    letters: bool = False
 
 
 class Encoder:
@@ -42,8 +57,9 @@ class Encoder:
         processor: Of the model.
         prompt: What the model is asked; empty where its chat template needs no words.
         max_length: Tokens of a page at most, visual ones included.
-        multiple: Pages of a batch are padded in white to one size, a multiple of this; None
-            leaves sizes alone, for models whose processor sees to them.
+        grid: (patch, visual token) of docvlm-tiny, in pixels of a side: pages of a batch are padded
+            in white to one size, a multiple of the latter. None leaves sizes alone, for models
+            whose processor sees to them.
     """
 
     def __init__(
@@ -51,11 +67,11 @@ class Encoder:
         processor: ProcessorMixin,
         prompt: str = "",
         max_length: int = 8192,
-        multiple: int | None = None,
+        grid: tuple[int, int] | None = None,
     ) -> None:
         self.processor: Any = processor
         self.tokenizer = self.processor.tokenizer
-        self.prompt, self.max_length, self.multiple = prompt, max_length, multiple
+        self.prompt, self.max_length, self.grid = prompt, max_length, grid
         self.tokenizer.padding_side = "right"
 
     def asked(self) -> str:
@@ -75,32 +91,65 @@ class Encoder:
         return dict(self.processor(images=pages, text=texts, padding=True, return_tensors="pt"))
 
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
-        """A batch: the model's inputs, `labels`, `lines` and `ids`.
+        """A batch: the model's inputs, `labels`, `ids`, `answer_from`, and where lines are known
+        `read` (what the line reader should say) and `looks` (where each token is read from).
+        For the line reader alone it has no `input_ids`.
 
         Raises:
             UserError: A page is longer than `max_length` or has characters the model cannot write.
         """
         images = [sample.image for sample in samples]
-        if self.multiple is not None:
-            images = same_size(images, self.multiple)
+        if self.grid is not None:
+            images = same_size(images, self.grid[1])
         end = self.tokenizer.eos_token
         batch = self.inputs(images, [sample.markdown + end for sample in samples])
-        asked = self.inputs(images)["attention_mask"].sum(1)
+        asked = self.asked_lengths(images, batch)
         labels = batch["input_ids"].clone()
         places = torch.arange(labels.shape[1])
         labels[(places < asked[:, None]) | (batch["attention_mask"] == 0)] = IGNORED
         self.check(samples, batch["attention_mask"].sum(1), labels)
-        lines = [
-            LineTruth(page, box, tuple(self.tokenizer(text, add_special_tokens=False).input_ids))
-            for page, sample in enumerate(samples)
-            for text, box in sample.lines
-        ]
+        if self.grid is not None and all(sample.lines for sample in samples):
+            batch |= self.located(samples, labels, images[0].size, int(asked[0]))
+            if all(sample.letters for sample in samples):
+                del batch["input_ids"]
         return batch | {
             "labels": labels,
-            "lines": lines,
             "ids": [sample.id for sample in samples],
             "answer_from": int(asked.min()),
         }
+
+    def asked_lengths(self, images: Sequence[Image.Image], batch: dict[str, Any]) -> torch.Tensor:
+        """Tokens before the answer of each page."""
+        if self.grid is None:
+            return self.inputs(images)["attention_mask"].sum(1)
+        start = self.tokenizer.bos_token_id  # docvlm-tiny's prompt ends with it
+        return (batch["input_ids"] == start).long().argmax(1) + 1
+
+    def located(
+        self, samples: Sequence[Sample], labels: torch.Tensor, size: tuple[int, int], first: int
+    ) -> dict[str, torch.Tensor]:
+        """Where what stands, in patches and in tokens; a character a token, visual ones first."""
+        assert self.grid is not None
+        patch, token = self.grid
+        across = size[0] // token
+        looks = torch.full_like(labels, IGNORED)
+        read = []
+        for row, sample in enumerate(samples):
+            ids = labels[row, first:].tolist()
+            lines = []
+            for line in sample.lines:
+                letters = ids[line.start : line.start + len(line.middles)]
+                lines.append((line.height, list(zip(line.middles, letters, strict=True))))
+                seen = torch.tensor(line.middles).div(token, rounding_mode="floor").long()
+                begin = first + line.start
+                looks[row, begin : begin + len(seen)] = int(line.height // token) * across + seen
+            last = -1
+            for place in range(first + len(sample.markdown) - 1, first - 1, -1):
+                if looks[row, place] == IGNORED:  # markup: look at what it stands before
+                    looks[row, place] = last if last >= 0 else IGNORED
+                last = int(looks[row, place])
+            read.append(line_truth(size, patch, lines))
+        return {"looks": looks, "read": torch.stack(read)}
 
     def check(self, samples: Sequence[Sample], lengths: torch.Tensor, labels: torch.Tensor) -> None:
         """Refuse what cannot be learned."""

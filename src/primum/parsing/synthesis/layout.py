@@ -78,6 +78,17 @@ def line_box(text: str, left: float, top: float, face: Path, size: int) -> Box:
     return Box(left, top, left + width_of(text, face, size), top + ascent + descent)
 
 
+def middles(run: Run) -> tuple[float, ...]:
+    """Where a line's characters have their middle, in pixels from the page's left edge."""
+    wide = [width_of(letter, run.face, run.size) for letter in run.text]
+    stretch = run.box.width / max(sum(wide), 1e-6)  # kerning moves them a little
+    edge, found = run.box.left, []
+    for width in wide:
+        found.append(edge + width * stretch / 2)
+        edge += width * stretch
+    return tuple(found)
+
+
 def place(block: Block, left: float, top: float, width: float, style: Style) -> Placed:
     """A block in a column."""
     if block.kind == "table":
