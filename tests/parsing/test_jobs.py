@@ -1,7 +1,10 @@
 """`primum parse`: same output with drafts, nothing read twice, one bad page stops nothing."""
 
 import json
+import os
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +19,8 @@ from primum.parsing.docvlm import DocVlmTiny
 from primum.parsing.jobs.index import Entry
 from primum.parsing.jobs.inputs import find_pages, page_range
 from primum.parsing.jobs.job import Job
+from primum.parsing.jobs.output import Output
+from primum.parsing.jobs.reading import Here, Limits
 from primum.parsing.pretrained import PretrainedVlm
 from primum.parsing.reader import PageReader
 from primum.parsing.speculation.own_output import OwnOutput
@@ -52,11 +57,14 @@ def scans(tmp_path: Path) -> Path:
     return folder
 
 
-def job(model: Path, folder: Path, mode: str = "page", **options: object) -> Job:
+def job(
+    model: Path, folder: Path, mode: str = "page", tokens: int = 24, **options: Any
+) -> Job:
     proposers = [] if mode == "plain" else [RegionMatch, OwnOutput]
     decoder = Decoder(mode, proposers, batch=1)  # type: ignore[arg-type]
     reader = PageReader(PretrainedVlm(str(model), dtype="float32"), decoder=decoder)
-    return Job(reader, folder, max_new_tokens=24, **options)  # type: ignore[arg-type]
+    limits = Limits(tokens, options.pop("timeout", None), options.pop("on_loop", "keep"))
+    return Job(Here(reader), Output(folder), limits=limits, **options)
 
 
 def written(folder: Path) -> dict[str, str]:
@@ -111,25 +119,43 @@ def test_shards_together_are_the_whole(model: Path, scans: Path, tmp_path: Path)
     assert keys == {entry.key for entry in whole}
 
 
-def test_a_failing_drafter_is_a_fallback(model: Path, scans: Path, tmp_path: Path) -> None:
-    class Broken:
-        name = "broken"
+class Broken:
+    name = "broken"
 
-        def __call__(self, image: object) -> list:
-            raise RuntimeError("no")
+    def __call__(self, image: object) -> list:
+        raise RuntimeError("no")
 
-    failing = job(model, tmp_path / "out", drafts="ocr")
-    failing.reader.drafter = Broken()
+
+class Slow(Broken):
+    def __call__(self, image: object) -> list:
+        time.sleep(600)
+        return []
+
+
+class Dying(Broken):
+    def __call__(self, image: object) -> list:
+        os._exit(3)
+
+
+@pytest.mark.parametrize(
+    ("drafter", "workers", "problem"),
+    [(Broken, 0, "no"), (Broken, 1, "no"), (Slow, 1, "too long"), (Dying, 1, "died")],
+)
+def test_a_failing_drafter_is_a_fallback(
+    model: Path, scans: Path, tmp_path: Path, drafter: type, workers: int, problem: str
+) -> None:
+    options = {"drafts": "ocr", "drafter": drafter, "workers": workers}
+    failing = job(model, tmp_path / "out", patience=3.0, **options)
     (entry,) = failing.run(list(find_pages(scans / "a.png")))
-    assert "no drafts" in entry.reason and entry.status in ("fallback", "truncated", "looped")
+    assert "no drafts" in entry.reason and problem in entry.reason
+    assert entry.status in ("fallback", "truncated", "looped")
 
 
 @pytest.mark.parametrize("mode", ["plain", "page"])
 def test_a_page_that_takes_too_long_is_cut(
     model: Path, scans: Path, tmp_path: Path, mode: str
 ) -> None:
-    short = job(model, tmp_path / "out", mode, drafts="none", timeout=1e-6)
-    short.max_new_tokens = 4000
+    short = job(model, tmp_path / "out", mode, tokens=4000, drafts="none", timeout=1e-6)
     (entry,) = short.run(list(find_pages(scans / "a.png")))
     assert entry.status in ("timeout", "ok") and entry.tokens < 100
 

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
 from typing import Any
 
 EXAMPLES = """\
 examples:
   primum parse page.png -o out --model lightonai/LightOnOCR-1B-1025
-  primum parse report.pdf -o out --model MODEL --pages 3-20 --decoding auto
+  primum parse report.pdf -o out --model dots_ocr --pages 3-20 --verify
   primum parse scans/ -o out --model MODEL --shard 1/8      one of eight machines
+  primum parse scans/ -o out --model MODEL --devices 4      four GPUs of this machine
   primum parse scans/ -o out --model MODEL --retry failed   what failed, once more
+  primum parse scans/ -o out --endpoint http://localhost:8000/v1
 
-Run the same command again to go on where it stopped; finished pages are kept.
+also:
+  primum parse estimate FOLDER --model MODEL --pages 50     hours and cost of the whole job
+  primum parse export DIR --format parquet                  a finished job for other tools
+  primum parse merge DIR                                    the shards' indexes into one
+
+Run the same command again to go on where it stopped; finished pages are kept. DIR/report.html shows
+the pages, who supplied which text, where the time went, and the proof that --verify made.
 """
 
 
 def register(subparsers: Any) -> None:
-    """Add `parse` to the `primum` command."""
+    """Add `parse` and its verbs to the `primum` command."""
     parser = subparsers.add_parser(
         "parse",
         help="read pages (pictures, PDFs, folders) into Markdown",
@@ -28,139 +37,156 @@ def register(subparsers: Any) -> None:
     )
     parser.add_argument("input", help="a picture, a PDF, or a folder of both")
     parser.add_argument("-o", "--output", required=True, metavar="DIR")
-    parser.add_argument(
-        "--model",
-        required=True,
-        help="hub id, directory, a run's model folder, or an entry of `primum checkpoints list`"
-        " such as dots_ocr",
-    )
-    parser.add_argument(
-        "--prompt", default="", help="what the model is asked, where it needs words"
-    )
+    add_reading(parser)
     parser.add_argument("--pages", metavar="A-B", help="of PDFs, from 1 (default: all)")
     parser.add_argument(
-        "--decoding",
-        choices=("plain", "page", "region", "hierarchical", "auto"),
-        help="page: drafts, same output (default); region: crops on their own (default of models"
-        " made for that); hierarchical: crops draft for the page; plain: no drafts; auto:"
-        " whichever is faster here",
+        "--headers", default="on", choices=("on", "off"),
+        help="running headers, footers and page numbers in the Markdown (default: on)",
+    )  # fmt: skip
+    parser.add_argument("--no-figures", action="store_true", help="do not cut figures out")
+    parser.add_argument(
+        "--verify", action="store_true", help="prove every token by one pass over each output"
     )
     parser.add_argument(
-        "--drafts",
-        default="auto",
-        choices=("auto", "text", "ocr", "none"),
-        help="auto takes a PDF's text where there is some, else OCR",
-    )
-    parser.add_argument("--max-new-tokens", type=int, default=8192, metavar="N", help="of a page")
-    parser.add_argument(
-        "--page-timeout", type=float, metavar="S", help="seconds; what was read by then is kept"
-    )
-    parser.add_argument("--dpi", type=int, default=144, help="of PDF pages (default: 144)")
-    parser.add_argument("--dtype", default="auto", help="float32, bfloat16 or float16")
-    parser.add_argument("--device", help="cuda, cuda:1, cpu ... (default: a GPU if there is one)")
+        "--export", action="append", default=[], choices=("jsonl", "parquet", "docling"),
+        help="also write the job in this form; may be repeated",
+    )  # fmt: skip
+    parser.add_argument("--devices", metavar="N|LIST", help="so many GPUs, or cuda:0,cuda:1")
     parser.add_argument(
         "--shard", default="1/1", metavar="I/N", help="every N-th page, from the I-th"
     )
     parser.add_argument(
-        "--retry",
-        action="append",
-        default=[],
+        "--retry", action="append", default=[],
         choices=("failed", "truncated", "looped", "timeout", "fallback"),
         help="read pages of this status once more; may be repeated",
-    )
-    parser.add_argument("--trust-remote-code", action="store_true")
+    )  # fmt: skip
+    parser.add_argument("--no-report", action="store_true", help="write no report.html")
     parser.set_defaults(run=run_parse)
+    with_verbs(parser, {"estimate": estimate(), "export": exporting(), "merge": merging()})
+
+
+def add_reading(parser: argparse.ArgumentParser) -> None:
+    """The model, the decoding and the limits of a page."""
+    parser.add_argument(
+        "--model",
+        help="hub id, directory, a run's model folder, or an entry of `primum checkpoints list`"
+        " such as dots_ocr; of an endpoint, the name it serves",
+    )
+    parser.add_argument("--endpoint", metavar="URL", help="a running OpenAI-compatible server")
+    parser.add_argument(
+        "--together", type=int, default=8, metavar="N", help="pages an endpoint reads at once"
+    )
+    parser.add_argument(
+        "--prompt", default="", help="what the model is asked, where it needs words"
+    )
+    parser.add_argument(
+        "--decoding", choices=("plain", "page", "region", "hierarchical", "auto"),
+        help="page: drafts, same output (default); region: crops on their own (default of models"
+        " made for that); hierarchical: crops draft for the page; plain: no drafts; auto:"
+        " whichever is faster here",
+    )  # fmt: skip
+    parser.add_argument(
+        "--drafts", default="auto", choices=("auto", "text", "ocr", "none"),
+        help="auto takes a PDF's text where there is some, else OCR",
+    )  # fmt: skip
+    parser.add_argument(
+        "--draft-workers", type=int, default=1, metavar="N",
+        help="processes in which OCR runs ahead of the model; 0 runs it in between (default: 1)",
+    )  # fmt: skip
+    parser.add_argument("--max-new-tokens", type=int, default=8192, metavar="N", help="of a page")
+    parser.add_argument(
+        "--page-timeout", type=float, metavar="S", help="seconds; what was read by then is kept"
+    )
+    parser.add_argument(
+        "--on-loop", default="keep", choices=("stop", "keep"),
+        help="stop ends a page that repeats itself; keep (default) writes what the model writes",
+    )  # fmt: skip
+    parser.add_argument("--dpi", type=int, help="of PDF pages (default: 144; docvlm-tiny: 72)")
+    parser.add_argument("--dtype", default="auto", help="float32, bfloat16 or float16")
+    parser.add_argument("--device", help="cuda, cuda:1, cpu ... (default: a GPU if there is one)")
+    parser.add_argument("--trust-remote-code", action="store_true")
+
+
+def estimate() -> argparse.ArgumentParser:
+    """The parser of `primum parse estimate`."""
+    parser = argparse.ArgumentParser(
+        prog="primum parse estimate",
+        description="Time some of your own pages each way, and tell hours and cost of all.",
+    )
+    parser.add_argument("input", help="a picture, a PDF, or a folder of both")
+    add_reading(parser)
+    parser.add_argument("--pages", type=int, default=50, metavar="N", help="of the sample")
+    parser.add_argument("--gpu-price", type=float, metavar="P", help="of an hour of this device")
+    parser.add_argument("--endpoint-price", type=float, metavar="P", help="of the server's hour")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample")
+    parser.set_defaults(run=run_estimate)
+    return parser
+
+
+def exporting() -> argparse.ArgumentParser:
+    """The parser of `primum parse export`."""
+    parser = argparse.ArgumentParser(prog="primum parse export")
+    parser.add_argument("folder", help="of a job")
+    parser.add_argument("--format", required=True, choices=("jsonl", "parquet", "docling"))
+    parser.add_argument("--shard-size", type=int, default=1000, metavar="N", help="pages a file")
+    parser.set_defaults(run=run_export)
+    return parser
+
+
+def merging() -> argparse.ArgumentParser:
+    """The parser of `primum parse merge`."""
+    parser = argparse.ArgumentParser(prog="primum parse merge")
+    parser.add_argument("folder", help="that all shards wrote into")
+    parser.set_defaults(run=run_merge)
+    return parser
+
+
+def with_verbs(
+    parser: argparse.ArgumentParser, verbs: dict[str, argparse.ArgumentParser]
+) -> None:
+    """Let a parser's first argument choose another one; a folder of that name is ./NAME."""
+    known: Callable[..., Any] = parser.parse_known_args
+
+    def parse(arguments: Sequence[str], namespace: Any = None) -> Any:
+        if arguments and arguments[0] in verbs:
+            return verbs[arguments[0]].parse_known_args(arguments[1:], namespace)
+        found, rest = known(arguments, namespace)
+        found.given = list(arguments)
+        return found, rest
+
+    parser.parse_known_args = parse  # type: ignore[method-assign, assignment]
 
 
 def run_parse(arguments: argparse.Namespace) -> int:
     """Read the pages; 1 if any of them failed."""
+    from primum.parsing.jobs.console import run
+
+    return run(arguments)
+
+
+def run_estimate(arguments: argparse.Namespace) -> int:
+    """Print what the whole job will take."""
+    from primum.parsing.jobs.console import run_estimate
+
+    return run_estimate(arguments)
+
+
+def run_export(arguments: argparse.Namespace) -> int:
+    """Write a finished job in another form."""
     from pathlib import Path
 
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from primum.parsing.jobs.exports import export
 
-    from primum.errors import UserError
-    from primum.jobs.shards import share
-    from primum.parsing.jobs.index import Entry
-    from primum.parsing.jobs.inputs import PageInput, find_pages, page_range
-    from primum.parsing.jobs.job import Job
-
-    try:
-        chosen = page_range(arguments.pages) if arguments.pages else None
-        shard = share(arguments.shard)
-    except ValueError as error:
-        raise UserError(str(error)) from None
-    if arguments.max_new_tokens < 1 or arguments.dpi < 18:
-        raise UserError("--max-new-tokens is at least 1 and --dpi at least 18")
-    pages = list(find_pages(arguments.input, chosen))
-    job = Job(
-        made_reader(arguments),
-        Path(arguments.output),
-        drafts=arguments.drafts,
-        max_new_tokens=arguments.max_new_tokens,
-        dpi=arguments.dpi,
-        timeout=arguments.page_timeout,
-        shard=shard,
-    )
-    columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        TextColumn("{task.fields[speed]}"),
-    )  # fmt: skip
-    with Progress(*columns, transient=True) as progress:
-        mine = len(pages[shard[0] :: shard[1]])
-        bar = progress.add_task("pages", total=mine, speed="")
-        totals = {"tokens": 0, "forwards": 0, "seconds": 0.0}
-
-        def tell(page: PageInput, entry: Entry) -> None:
-            for name in totals:
-                totals[name] += getattr(entry, name)
-            rate = totals["tokens"] / max(totals["seconds"], 1e-9)
-            each = totals["tokens"] / max(totals["forwards"], 1)
-            speed = f"{rate:.0f} tokens/s, {each:.1f} a forward"
-            progress.update(bar, advance=1, speed=speed)
-            if entry.status not in ("ok", "blank"):
-                progress.console.print(
-                    f"{entry.name}: {entry.status}: {entry.reason}", markup=False
-                )
-
-        entries = job.run(pages, again=arguments.retry, tell=tell)
-    counts: dict[str, int] = {}
-    for entry in entries:
-        counts[entry.status] = counts.get(entry.status, 0) + 1
-    told = ", ".join(f"{number} {status}" for status, number in sorted(counts.items()))
-    Console().print(f"{len(entries)} pages ({told}) in {arguments.output}", markup=False)
-    return 1 if counts.get("failed") else 0
+    for file in export(Path(arguments.folder), arguments.format, max(1, arguments.shard_size)):
+        print(file)
+    return 0
 
 
-def made_reader(arguments: argparse.Namespace) -> Any:
-    """The model with the chosen decoding, on its device; nothing is loaded yet."""
-    from primum.parsing.decoding.decoder import Decoder, Mode
-    from primum.parsing.drafters.ocr import OcrDrafter
-    from primum.parsing.pretrained import PretrainedVlm
-    from primum.parsing.reader import PageReader
-    from primum.parsing.speculation.alignment import Alignment
-    from primum.parsing.speculation.own_output import OwnOutput
-    from primum.parsing.speculation.region_match import RegionMatch
-    from primum.parsing.targets.known import adapter_named, named
+def run_merge(arguments: argparse.Namespace) -> int:
+    """Put the shards' indexes into one."""
+    from pathlib import Path
 
-    name = named(arguments.model)
-    adapter = adapter_named(name)
-    by_region = adapter is not None and adapter.unit == "region"
-    mode: Mode = arguments.decoding or ("region" if by_region else "page")
-    proposers = [] if mode == "plain" else [RegionMatch, OwnOutput, Alignment]
-    decoder = Decoder(mode, proposers, batch=8 if mode in ("region", "hierarchical") else 1)
-    drafter = OcrDrafter() if arguments.drafts in ("ocr", "auto") else None
-    if mode == "plain":
-        drafter = None
-    model = PretrainedVlm(
-        name, dtype=arguments.dtype, trust_remote_code=arguments.trust_remote_code
-    )
-    return PageReader(
-        model, arguments.prompt, decoder=decoder, drafter=drafter, device=arguments.device or "auto"
-    )
+    from primum.parsing.jobs.devices import merge
+
+    print(f"{merge(Path(arguments.folder))} pages in {arguments.folder}/index.jsonl")
+    return 0

@@ -104,6 +104,7 @@ class Decoder:
         self.mode, self.proposers, self.budget, self.depth = mode, list(proposers), budget, depth
         self.max_new_tokens, self.batch = max_new_tokens, batch
         self.tolerance, self.verify = tolerance, verify
+        self.criteria: Any = None  # further stopping criteria, for what must not go on forever
         self.costs: dict[int, float] | None = None
         self.pace: dict[Mode, list[float]] = {}  # seconds and tokens by mode, for `auto`
         self._speculators: list[Speculator] = []
@@ -218,7 +219,8 @@ class Decoder:
         return [result[i] for i in range(len(regions))]
 
     def _prefill(self, target: Target, inputs: Mapping[str, Any]) -> Prefilled:
-        return prefill(target.model, dict(inputs), max_new_tokens=self.max_new_tokens)
+        more = {"stopping_criteria": self.criteria} if self.criteria else {}
+        return prefill(target.model, dict(inputs), max_new_tokens=self.max_new_tokens, **more)
 
     def _run(
         self, target: Target, sequences: Sequence[Prefilled], drafts: Sequence[list[Draft]] | None

@@ -20,6 +20,7 @@ class Entry:
             failed and the page was read plainly; `failed`: nothing was read.
         tokens: Of the output.
         forwards: Of the model.
+        accepted: Tokens that had been drafted.
         seconds: For drafting and decoding.
         reason: Why it is not `ok`.
     """
@@ -29,5 +30,6 @@ class Entry:
     status: Status
     tokens: int = 0
     forwards: int = 0
+    accepted: int = 0
     seconds: float = 0.0
     reason: str = ""

@@ -5,22 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
 from typing import Any
 
 from primum.errors import UserError
-from primum.files import atomic_write
 from primum.jobs.index import Index
-from primum.parsing.decoding.decoder import Decoded, Page
+from primum.parsing.drafters.ahead import Drafted, Make, ahead
 from primum.parsing.jobs.index import Entry, Status
 from primum.parsing.jobs.inputs import PageInput, is_blank
-from primum.parsing.reader import PageReader
-from primum.parsing.regions import Region
+from primum.parsing.jobs.output import Output
+from primum.parsing.jobs.reading import Limits, Reading, Reads, Stop
 
-LOOP = 5  # repetitions at the end that count as a loop
-PERIOD = 200  # tokens of what is repeated, at most
+CHUNK = 64  # pages looked through for text before OCR starts on them
+Tell = Callable[[PageInput, Entry], None]
 
 
 @dataclass
@@ -28,35 +30,43 @@ class Job:
     """Reads pages into a folder.
 
     Args:
-        reader: The model and how it decodes; it must have a decoder.
-        folder: Of the output.
+        reads: The model, and how it decodes.
+        output: The folder, and what goes into it.
         drafts: `none`, `text` for a PDF's own text, `ocr`, or `auto`: text where there is some.
-        max_new_tokens: Of a page.
+        drafter: Makes the OCR drafter; None for none.
+        workers: Processes in which OCR runs ahead of the model; 0 runs it in between.
+        patience: Seconds that drafting a page may take in a worker.
+        limits: Of a page.
         dpi: Of PDF pages.
-        timeout: Seconds that decoding a page may take; what was read by then is kept.
+        together: Pages read at once, where a server reads them.
         shard: (number, count): every `count`-th page, from `number` on.
     """
 
-    reader: PageReader
-    folder: Path
+    reads: Reads
+    output: Output
     drafts: str = "auto"
-    max_new_tokens: int = 8192
+    drafter: Make | None = None
+    workers: int = 0
+    patience: float = 120.0
+    limits: Limits = Limits()
     dpi: int = 144
-    timeout: float | None = None
+    together: int = 1
     shard: tuple[int, int] = (0, 1)
     settings: str = field(init=False)
 
     def __post_init__(self) -> None:
         told = [
-            self.reader.identity(), self.drafts, self.max_new_tokens, self.dpi, self.timeout,
+            self.reads.identity(), self.drafts, repr(self.limits), self.dpi,
+            self.output.headers, self.output.figures,
         ]  # fmt: skip
         self.settings = json.dumps(told, sort_keys=True, default=str)
+        self.made: Any = None
 
     def run(
         self,
         pages: Iterable[PageInput],
         again: Collection[Status] = (),
-        tell: Callable[[PageInput, Entry], None] | None = None,
+        tell: Tell | None = None,
     ) -> list[Entry]:
         """Read what is not done yet; entries of all pages asked for, in their order.
 
@@ -67,22 +77,52 @@ class Job:
         """
         number, count = self.shard
         own = [page for place, page in enumerate(pages) if place % count == number]
-        index = Index(self.folder, Entry, self.shard)
+        index = Index(self.output.folder, Entry, self.shard)
         try:
             done = index.done(again)
-            result = []
-            for page in own:
-                key = self.key(page)
-                entry = done.get(key)
-                if entry is None:
-                    entry = self.page(page, key)
-                    index.append(entry)
-                    if tell is not None:
-                        tell(page, entry)
-                result.append(entry)
-            return result
+            keys = [self.key(page) for page in own]
+            drafted = self.drafted(
+                page for page, key in zip(own, keys, strict=True) if key not in done
+            )
+            found = {}
+            todo = ((page, key) for page, key in zip(own, keys, strict=True) if key not in done)
+            for page, entry in self.entries(todo, drafted):
+                index.append(entry)
+                found[entry.key] = entry
+                if tell is not None:
+                    tell(page, entry)
+            return [found.get(key) or done[key] for key in keys]
         finally:
             index.close()
+
+    def entries(
+        self, pages: Iterable[tuple[PageInput, str]], drafted: Iterator[Drafted]
+    ) -> Iterator[tuple[PageInput, Entry]]:
+        """Read pages with their keys, `together` at once; entries in the order of the pages."""
+        pool = ThreadPoolExecutor(self.together)
+        waiting: deque[tuple[PageInput, Future[Entry]]] = deque()
+        try:
+            for page, key in pages:
+                drafts = next(drafted, Drafted(()))
+                image = self.image(page)  # here: PDFs are read by one thread alone
+                if self.together == 1:
+                    yield page, self.page(page, key, image, drafts)
+                    continue
+                waiting.append((page, pool.submit(self.page, page, key, image, drafts)))
+                if len(waiting) == self.together:
+                    page, one = waiting.popleft()
+                    yield page, one.result()
+            for page, one in waiting:
+                yield page, one.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def image(self, page: PageInput) -> Any:
+        """The picture of a page, or what is wrong with it."""
+        try:
+            return page.image(self.dpi)
+        except Exception as error:  # one page must never stop a job of many
+            return error
 
     def key(self, page: PageInput) -> str:
         """Identity of a page with all that its output depends on."""
@@ -90,90 +130,81 @@ class Job:
             content = page.key
         except OSError as error:
             content = f"{page.file} {error}"
-        return hashlib.sha256(f"{content} {self.settings}".encode()).hexdigest()
+        return hashlib.sha256(f"{page.name} {content} {self.settings}".encode()).hexdigest()
 
-    def page(self, page: PageInput, key: str) -> Entry:
+    def page(self, page: PageInput, key: str, image: Any, drafts: Drafted) -> Entry:
         """Read one page and write its output; what goes wrong is in the entry."""
         began = time.perf_counter()
         try:
-            image = page.image(self.dpi)
+            if isinstance(image, Exception):
+                raise image
             if is_blank(image):
-                self.write(page, image.size, "", [])
+                self.output.write(page, image, "", [])
                 return Entry(key, page.name, "blank", seconds=time.perf_counter() - began)
-            regions, trouble = self.draft(page, image)
-            found = self.decoded(image, regions)
-            self.write(page, image.size, found.text.strip(), regions)
+            regions = list(drafts.regions)
+            found = self.reads.read(image, regions, self.limits, drafts.seconds)
+            self.output.write(page, image, found.text, found.regions or regions, found.decoding)
+        except Stop:
+            raise
         except UserError as error:
             return Entry(key, page.name, "failed", reason=str(error.problem))
-        except Exception as error:  # one page must never stop a job of many
+        except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             return Entry(key, page.name, "failed", reason=reason[:500])
-        status: Status = "fallback" if trouble else "ok"
-        if not found.finished:
-            late = len(found.tokens) < self.max_new_tokens
-            status = "looped" if loops(found.tokens) else "timeout" if late else "truncated"
-            trouble = trouble or f"cut at {len(found.tokens)} tokens"
-        seconds = time.perf_counter() - began
-        return Entry(
-            key,
-            page.name,
-            status,
-            tokens=len(found.tokens),
-            forwards=len(found.trace.steps),
-            seconds=round(seconds, 3),
-            reason=trouble,
-        )
+        spent = drafts.seconds + time.perf_counter() - began
+        return replace(entry_of(found, drafts), key=key, name=page.name, seconds=round(spent, 3))
 
-    def draft(self, page: PageInput, image: Any) -> tuple[list[Region], str]:
-        """Regions that may stand on the page, and what went wrong while drafting."""
+    def drafted(self, pages: Iterable[PageInput]) -> Iterator[Drafted]:
+        """Drafts of pages in their order; OCR runs ahead where there are workers."""
+        wanted = iter(pages)
+        while part := list(islice(wanted, CHUNK)):
+            scans = set()
+            if self.workers and self.drafter is not None and self.drafts in ("ocr", "auto"):
+                scans = {place for place, page in enumerate(part) if not self.layer(page)}
+            if not scans:
+                yield from map(self.draft, part)
+                continue
+            assert self.drafter is not None
+            images = [partial(part[place].image, self.dpi) for place in sorted(scans)]
+            ocr = ahead(self.drafter, images, self.workers, self.patience)
+            for place, page in enumerate(part):
+                yield next(ocr) if place in scans else self.draft(page)
+
+    def layer(self, page: PageInput) -> list[Any]:
+        """What a PDF says of itself, where that is asked for."""
         try:
-            if self.drafts in ("text", "auto") and (found := page.text_layer(self.dpi)):
-                return found, ""
-            if self.drafts in ("ocr", "auto") and self.reader.drafter is not None:
-                return self.reader.drafter(image), ""
-        except Exception as error:  # drafts are a help, not a need
-            return [], f"no drafts: {type(error).__name__}: {error}"[:500]
-        return [], ""
+            return page.text_layer(self.dpi) if self.drafts in ("text", "auto") else []
+        except Exception:  # whoever reads the page says what is wrong
+            return []
 
-    def decoded(self, image: Any, regions: list[Region]) -> Decoded:
-        """The model's output for a page."""
-        target = self.reader.target()
-        assert self.reader.decoder is not None
-        self.reader.decoder.max_new_tokens = self.max_new_tokens
-        self.reader.network.generation_config.max_time = self.timeout
-        (found,) = self.reader.decoder(target, [Page(image, regions)])
-        return found
-
-    def write(
-        self, page: PageInput, size: tuple[int, int], text: str, regions: list[Region]
-    ) -> None:
-        """A page's Markdown, and its JSON with the boxes that drafters found."""
-        target = self.folder / page.name
-        told = {
-            "file": page.file.name,
-            "page": None if page.number is None else page.number + 1,
-            "width": size[0],
-            "height": size[1],
-            "markdown": text,
-            "drafted_regions": [
-                {"kind": one.kind, "box": [round(edge, 1) for edge in one.box]} for one in regions
-            ],
-        }
-        atomic_write(target.with_name(f"{target.name}.md"), text + "\n")
-        atomic_write(
-            target.with_name(f"{target.name}.json"),
-            json.dumps(told, indent=1, ensure_ascii=False) + "\n",
-        )
+    def draft(self, page: PageInput) -> Drafted:
+        """Regions that may stand on the page; drafts are a help, not a need."""
+        began = time.perf_counter()
+        try:
+            found = self.layer(page)
+            if not found and self.drafts in ("ocr", "auto") and self.drafter is not None:
+                image = page.image(self.dpi)
+                self.made = self.made or self.drafter()
+                found = [] if is_blank(image) else self.made(image)
+        except UserError:
+            return Drafted(())  # the page itself cannot be read
+        except Exception as error:
+            return Drafted((), time.perf_counter() - began, f"{type(error).__name__}: {error}")
+        return Drafted(tuple(found), time.perf_counter() - began)
 
 
-def loops(tokens: list[int]) -> bool:
-    """Whether an output ends in one passage again and again.
-
-    >>> loops([1, 2, 3] + [7, 8] * 6), loops([1, 2, 3, 4, 5, 6, 7, 8])
-    (True, False)
-    """
-    for period in range(1, min(PERIOD, len(tokens) // LOOP) + 1):
-        tail = tokens[-period:]
-        if tokens[-period * LOOP :] == tail * LOOP:
-            return True
-    return False
+def entry_of(found: Reading, drafts: Drafted) -> Entry:
+    """What came of a page, without its key and name."""
+    status: Status = "fallback" if drafts.problem else "ok"
+    reason = f"no drafts: {drafts.problem}"[:500] if drafts.problem else ""
+    if found.cut:
+        status, reason = found.cut, reason or f"cut at {found.tokens} tokens"
+    return Entry(
+        "",
+        "",
+        status,
+        tokens=found.tokens,
+        forwards=found.forwards,
+        accepted=found.accepted,
+        reason=reason,
+    )

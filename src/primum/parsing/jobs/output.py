@@ -46,16 +46,16 @@ class Output:
         """Write a page's files; each is whole or absent, the JSON comes last."""
         target = self.folder / page.name
         blocks = placed(text, regions)
-        if self.figures:
-            blocks = with_figures(blocks, self.cut(target, image, regions))
-        if not self.headers:
-            blocks = [block for block in blocks if block.category not in FURNITURE]
+        figures = self.cut(target, image, regions) if self.figures else []
+        kept = [block for block in blocks if self.headers or block.category not in FURNITURE]
+        changed = len(kept) < len(blocks) or bool(figures)
+        blocks = with_figures(kept, figures)
         told = {
             "file": page.file.name,
             "page": None if page.number is None else page.number + 1,
             "width": image.width,
             "height": image.height,
-            "markdown": markdown(blocks),
+            "markdown": text,  # as the model wrote it
             "blocks": [
                 {"category": one.category, "box": edges(one.box), "text": one.text}
                 for one in blocks
@@ -63,7 +63,8 @@ class Output:
             "drafted_regions": [{"kind": one.kind, "box": edges(one.box)} for one in regions],
             "decoding": decoding or {},
         }
-        atomic_write(beside(target, ".md"), markdown(blocks, target.name) + "\n")
+        shown = markdown(blocks, target.name) if changed else text
+        atomic_write(beside(target, ".md"), shown + "\n")
         atomic_write(beside(target, ".json"), json.dumps(told, ensure_ascii=False) + "\n")
 
     def cut(self, target: Path, image: Image.Image, regions: Sequence[Region]) -> list[Block]:
@@ -80,15 +81,12 @@ class Output:
         return found
 
 
-def markdown(blocks: Sequence[Block], name: str | None = None) -> str:
-    """Blocks as a page; figures as links if the page's name is given, else left out."""
-    texts = []
-    for block in blocks:
-        if block.category != FIGURE:
-            texts.append(block.text)
-        elif name is not None:
-            texts.append(f"![figure]({name}.{block.text})")
-    return "\n\n".join(texts)
+def markdown(blocks: Sequence[Block], name: str) -> str:
+    """Blocks as a page; `name` is the page's own, in whose company its figures lie."""
+    return "\n\n".join(
+        f"![figure]({name}.{block.text})" if block.category == FIGURE else block.text
+        for block in blocks
+    )
 
 
 def beside(target: Path, suffix: str) -> Path:
