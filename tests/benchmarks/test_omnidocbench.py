@@ -252,7 +252,10 @@ def test_a_document_model_sits_it_with_and_without_drafts(tmp_path: Path) -> Non
     from primum.parsing.synthesis.page import Recipe, make_page
 
     recipe = Recipe(width=(112, 128), characters=(4, 10), paragraph=10, chances={}, margin=4)
-    source, model = DocVlmTiny(encoder=1, decoder=1, width=32, heads=2), tmp_path / "model"
+    source, model = (
+        DocVlmTiny(encoder=1, decoder=1, width=32, heads=2, sight=32),
+        tmp_path / "model",
+    )
     network = source.model()
     with torch.no_grad():
         network.get_input_embeddings().weight[:7] = 0  # untrained, it would repeat <start>

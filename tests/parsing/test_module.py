@@ -1,6 +1,7 @@
 """docvlm-tiny and its training: it sees what transformers sees, learns, resumes and shards."""
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,10 @@ from tests.training.ranks import preload, printed, run
 from primum.errors import UserError
 from primum.parsing.batched_vision import encode
 from primum.parsing.data import Bundles, Folder, Stage, learned, synthetic
-from primum.parsing.docvlm import IMAGE, DocVlmTiny
-from primum.parsing.line_reader import LineReader, LineTruth
+from primum.parsing.docvlm import GRID, IMAGE, DocVlmTiny
+from primum.parsing.line_reader import STEPS, LineReader, line_truth
 from primum.parsing.module import ParsingModule
 from primum.parsing.pretrained import PretrainedVlm
-from primum.parsing.regions import Box
 from primum.parsing.samples import Encoder, Sample
 from primum.parsing.synthesis.page import make_page
 from primum.training.sampling import Draw
@@ -31,6 +31,7 @@ def module() -> ParsingModule:
     made = ParsingModule(TINY, partial(torch.optim.AdamW, lr=3e-3), reading=1.0)
     made.configure_model()
     made.log = lambda *_, **__: None  # type: ignore[method-assign]
+    made.log_dict = lambda *_, **__: None  # type: ignore[method-assign]
     return made
 
 
@@ -75,7 +76,7 @@ def test_the_loss_is_that_of_the_stock_forward(module: ParsingModule) -> None:
 
 
 def test_labels_are_the_answer_and_its_end() -> None:
-    encoder = Encoder(TINY.processor(), multiple=16)
+    encoder = Encoder(TINY.processor(), grid=GRID)
     samples = words()
     batch = encoder(samples)
     for row, sample in zip(batch["labels"], samples, strict=True):
@@ -88,25 +89,73 @@ def test_labels_are_the_answer_and_its_end() -> None:
 
 @pytest.mark.parametrize("text", ["caffè", "日本"])
 def test_what_cannot_be_spelt_is_named(text: str) -> None:
-    encoder = Encoder(TINY.processor(), multiple=16)
+    encoder = Encoder(TINY.processor(), grid=GRID)
     with pytest.raises(UserError, match="page 7"):
         encoder([Sample(Image.new("RGB", (32, 32)), text, id="page 7")])
 
 
-def test_a_line_is_read_from_its_own_patches_alone() -> None:
+def test_characters_stand_where_they_are_printed() -> None:
+    truth = line_truth((40, 24), 8, [(12.0, [(9.0, 5), (15.9, 6), (27.0, 7)])])
+    assert truth.shape == (3, 5, STEPS)
+    assert (truth[0] == -100).all() and (truth[2] == -100).all()
+    flat = truth[1].flatten().tolist()
+    assert flat == [-100] * 3 + [5, 0, 6] + [0] * 3 + [0, 7] + [-100] * 4
+
+
+def test_letters_are_read_from_their_own_patches_alone() -> None:
     torch.manual_seed(0)
-    reader = LineReader(8, 20, patch=8)
-    features = torch.randn(2, 6, 10, 8)
-    line = LineTruth(1, Box(8, 16, 40, 30), (3, 4))
-    found, steps = reader(features, [line])
-    assert found.shape == (8, 1, 20) and steps.tolist() == [8]
-    elsewhere = features.clone()
-    elsewhere[0] += 1
-    elsewhere[1, :2] += 1
-    elsewhere[1, 4:] += 1
-    elsewhere[1, :, 5:] += 1
-    torch.testing.assert_close(reader(elsewhere, [line])[0], found)
-    assert reader.loss(features, [line, LineTruth(0, Box(0, 0, 4, 8), (1,) * 9)]).isfinite()
+    reader = LineReader(8, 20)
+    features = torch.randn(2, 3, 5, 8, requires_grad=True)
+    truth = torch.full((2, 3, 5, STEPS), -100)
+    truth[1] = line_truth((40, 24), 8, [(12.0, [(9.0, 5), (27.0, 7)])])
+    loss, right = reader.loss(features, truth)
+    loss.backward()
+    assert features.grad is not None and 0 <= float(right) <= 1
+    touched = features.grad.abs().sum(-1) > 0
+    assert touched.nonzero().tolist() == [[1, 1, 1], [1, 1, 2], [1, 1, 3]]
+
+
+def test_every_character_is_looked_for_where_it_stands() -> None:
+    page = make_page(4, LINE)
+    encoder = Encoder(TINY.processor(), grid=GRID)
+    sample = synthetic(page)
+    batch = encoder([sample])
+    across = batch["pixel_values"].shape[-1] // GRID[1]
+    first = batch["answer_from"]
+    boxes = [run.box for placed in page.placed for run in placed.runs]
+    for place, letter in enumerate(sample.markdown):
+        look = int(batch["looks"][0, first + place])
+        if letter.strip() and look != -100:
+            x, y = (look % across + 0.5) * GRID[1], (look // across + 0.5) * GRID[1]
+            assert any(
+                box.left - 16 <= x <= box.right + 16 and box.top - 16 <= y <= box.bottom + 16
+                for box in boxes
+            )
+    assert int(batch["looks"][0, -1]) == -100  # the end is nowhere
+    read = batch["read"][0]
+    letters = [i for i in batch["labels"][0].tolist() if i > 0]
+    assert set(read[read > 0].tolist()) <= set(letters)
+
+
+def test_guided_heads_hear_the_forward_and_learn(module: ParsingModule) -> None:
+    batch = module.encoder(words(2))
+    assert module.guide is not None
+    module.answer_logits(batch)
+    loss, right = module.guide.loss(batch["looks"], batch["answer_from"] - 1)
+    assert loss.requires_grad and float(loss.detach()) > 0 and 0 <= float(right) <= 1
+    assert not module.guide.heard
+
+
+def test_letters_alone_give_every_weight_a_gradient(module: ParsingModule) -> None:
+    samples = [replace(sample, letters=True) for sample in words(2)]
+    batch = module.encoder(samples) | {"loss_scale": 1.0}
+    assert "input_ids" not in batch
+    module.training_step(batch, 0).backward()
+    assert all(weight.grad is not None for weight in module.parameters())
+    still = module.model.model.language_model.layers[0].mlp.up_proj.weight.grad
+    seen = module.model.model.vision_encoder.patch_conv.weight.grad
+    assert float(still.abs().sum()) == 0 and float(seen.abs().sum()) > 0
+    module.zero_grad()
 
 
 def test_training_reads_words_it_was_shown(module: ParsingModule) -> None:

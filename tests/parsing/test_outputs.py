@@ -108,5 +108,5 @@ def test_the_report_stands_alone_and_escapes(folder: Path, tmp_path: Path) -> No
     assert "http" not in html.replace("http-equiv", "") and "data:image/jpeg" in html
     assert "1 of 1 pages proven token for token" in html
     assert 'class="t0" title="region">x<' in html and 'class="tmodel"' in html
-    assert html.count("<rect") == 5  # four blocks with boxes but the number, and the figure
+    assert html.count("<rect") == 4  # title, text and table, and the figure
     assert sum(bar["width"] for bar in bars([[1, 2, 3.0]] * 1000)) == pytest.approx(100)

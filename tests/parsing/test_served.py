@@ -115,7 +115,9 @@ def test_a_cut_json_still_becomes_markdown(server: Server, pages: Path, tmp_path
     server.model, server.said, server.finish = "dots-studio/dots.ocr", CELLS, "length"
     assert parse(server, pages / "0.png", tmp_path / "out") == 0
     told = json.loads((tmp_path / "out" / "0.png.json").read_text())
-    assert "Dose" in told["markdown"] and "five m" in told["markdown"] and "[" not in told["markdown"]
+    assert (
+        "Dose" in told["markdown"] and "five m" in told["markdown"] and "[" not in told["markdown"]
+    )
     assert told["blocks"][0]["box"] is not None  # the model's own
     entry = json.loads((tmp_path / "out" / "index.jsonl").read_text())
     assert entry["status"] == "truncated"

@@ -27,6 +27,13 @@ from primum.parsing.speculation.speculator import Speculator
 from primum.parsing.speculation.trace import Trace
 
 PROMPT = 512  # tokens before the output; a page's image tokens in a real run
+BATCH = 8  # sequences at once, in the arms that say so
+PLAIN = ("generate", "our loop, drafts off", "generate, static cache + graphs")
+NOT_MEASURED = {
+    "assisted generation (transformers)": "a rehearsal has no smaller sister of its model",
+    "a server, 1 to 32 requests at once": "primum parse estimate FOLDER --endpoint URL times yours",
+    "end to end, drafter included": "a rehearsal has no page; primum parse estimate times your own",
+}
 WARM_UP = 32  # tokens of the round that is not counted
 Arm = Callable[[int], tuple[float, Trace | None]]
 
@@ -69,6 +76,23 @@ def run(arguments: Any) -> int:
             raise AssertionError("generate left the script")
         return seconds, None
 
+    def many(drafted: bool, length: int) -> tuple[float, Trace]:
+        """Seconds a sequence, `BATCH` of them decoded at once."""
+        sequences = [prefill(model, options, max_new_tokens=len(script)) for _ in range(BATCH)]
+        began = time.perf_counter()
+        rows = []
+        for number, sequence in enumerate(sequences):
+            speculator = crowd[number] if drafted else None
+            if speculator is not None:
+                speculator.start(draft)
+            names = [str(claim) for claim in speculator.claims] if speculator else []
+            rows.append(Row(RehearsedRules(sequence, script[:length]), speculator, Trace(names)))
+        decode(model, sequences, rows)
+        if any(one.rules.output != script[:length] for one in rows):
+            raise AssertionError("the rehearsal left its script")
+        return (time.perf_counter() - began) / BATCH, rows[0].trace
+
+    crowd = [Speculator([RegionMatch(), OwnOutput()], MeasuredBudget(costs)) for _ in range(BATCH)]
     noise = [Draft("", np.random.default_rng(1).permutation(draft[0].tokens), draft[0].starts)]
     arms: dict[str, Arm] = {
         "generate": generated,
@@ -77,7 +101,11 @@ def run(arguments: Any) -> int:
         "our loop, useless drafts": partial(looped, idle, noise),
         "fixed window (paper)": partial(looped, window, draft),
         "prompt lookup (transformers)": partial(generated, prompt_lookup_num_tokens=10),
+        f"our loop, {BATCH} at once, drafts off": partial(many, False),
+        f"our loop, {BATCH} at once, drafts on": partial(many, True),
     }
+    if arguments.device != "cpu":
+        arms["generate, static cache + graphs"] = partial(generated, cache_implementation="static")
     taken: dict[str, list[float]] = {name: [] for name in arms}
     traces: dict[str, Trace] = {}
     for number in range(arguments.rounds + 1):
@@ -90,17 +118,23 @@ def run(arguments: Any) -> int:
                 traces[name] = trace
         if number:
             print(f"round {number}/{arguments.rounds}", flush=True)
-    fastest = min(("generate", "our loop, drafts off"), key=lambda name: median(taken[name]))
+    fastest = min((name for name in PLAIN if name in taken), key=lambda name: median(taken[name]))
     _print(arguments, script, costs, taken, traces, fastest)
     for name, one in (("drafts on", ours), ("useless drafts", idle)):
         total = sum(taken[f"our loop, {name}"])
         print(f"{name}: {100 * one.seconds / total:.1f} % of the time is spent on drafting")
+    peak = None
+    if arguments.device != "cpu":
+        peak = torch.cuda.max_memory_allocated() / 2**30
+        print(f"peak memory of the GPU, all arms: {peak:.2f} GiB")
     if arguments.output:
         figures = {
             "rehearsal": arguments.rehearse, "dtype": arguments.dtype, "tokens": len(script),
             "noise": arguments.noise, "fastest_plain": fastest, "seconds": taken, "costs": costs,
             "forwards": {name: trace.forwards for name, trace in traces.items()},
             "mean_nodes": {name: trace.mean_nodes for name, trace in traces.items()},
+            "accepted": {name: trace.by_claim() for name, trace in traces.items()},
+            "not_measured": missing(arguments.device), "peak_gib": peak,
         }  # fmt: skip
         atomic_write(arguments.output, json.dumps(figures, indent=1))
     return 0
@@ -120,12 +154,30 @@ def _print(
     )
     wide = ", ".join(f"{width}: {seconds / costs[1]:.2f}" for width, seconds in costs.items())
     print(f"a wider forward costs c(q)/c(1) = {wide}; c(1) = {1000 * costs[1]:.1f} ms")
-    print(f"{'':30}{'seconds':>9}{'tokens/forward':>16}{'nodes':>7}  speed against {fastest}")
+    print(
+        f"{'':34}{'seconds':>9}{'tokens/forward':>16}{'nodes':>7}{'h/1000':>9}"
+        f"  speed against {fastest}"
+    )
     for name, seconds in taken.items():
         trace = traces.get(name)
         per = f"{trace.tokens_per_forward:16.2f}{trace.mean_nodes:7.1f}" if trace else " " * 23
         ratio = paired_ratio(taken[fastest], seconds)
-        print(f"{name:30}{median(seconds):9.2f}{per}  {ratio}")
+        print(f"{name:34}{median(seconds):9.2f}{per}{1000 * median(seconds) / 3600:9.2f}  {ratio}")
+    for name, why in missing(arguments.device).items():
+        print(f"{name:34}not measured: {why}")
+    for name in ("our loop, drafts on", "fixed window (paper)"):
+        trace = traces[name]
+        parts = ", ".join(f"{who} {count}" for who, count in trace.by_claim().items())
+        print(f"{name}: accepted {trace.accepted} of {trace.tokens} tokens ({parts or 'none'})")
+
+
+def missing(device: str) -> dict[str, str]:
+    """What this command does not measure here, and why."""
+    found = dict(NOT_MEASURED)
+    if device == "cpu":
+        found["generate, static cache + graphs"] = "CUDA graphs need a GPU"
+        found["memory of each arm"] = "one process on a CPU; on a GPU see the peak below"
+    return found
 
 
 def _text(arguments: Any) -> tuple[list[int], list[Draft]]:

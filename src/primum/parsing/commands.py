@@ -141,9 +141,7 @@ def merging() -> argparse.ArgumentParser:
     return parser
 
 
-def with_verbs(
-    parser: argparse.ArgumentParser, verbs: dict[str, argparse.ArgumentParser]
-) -> None:
+def with_verbs(parser: argparse.ArgumentParser, verbs: dict[str, argparse.ArgumentParser]) -> None:
     """Let a parser's first argument choose another one; a folder of that name is ./NAME."""
     known: Callable[..., Any] = parser.parse_known_args
 

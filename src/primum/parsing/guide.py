@@ -36,11 +36,12 @@ class Guide:
     """
 
     def __init__(self, decoder: Any, leads: tuple[Lead, ...] = LEADS) -> None:
-        depth = len(decoder.layers)
-        self.leads = [lead for lead in leads if lead.layer < depth]
+        deepest = len(decoder.layers) - 1
+        own = {(min(lead.layer, deepest), lead.head): lead.back for lead in leads}
+        self.leads = [Lead(layer, head, back) for (layer, head), back in own.items()]
         self.heard: dict[Any, Any] = {}
         decoder.rotary_emb.register_forward_hook(self.listener("turns"))
-        for layer in {lead.layer for lead in self.leads}:
+        for layer in sorted({lead.layer for lead in self.leads}):
             attention = decoder.layers[layer].self_attn
             attention.q_norm.register_forward_hook(self.listener("query", layer))
             attention.k_norm.register_forward_hook(self.listener("key", layer))

@@ -104,9 +104,7 @@ class ParsingModule(LightningModule):
             vision = model.config.vision_config
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(1)
-                self.reader = LineReader(
-                    vision.hidden_size, model.config.text_config.vocab_size
-                )
+                self.reader = LineReader(vision.hidden_size, model.config.text_config.vocab_size)
             self.guide = Guide(model.model.language_model)
 
     # learning

@@ -56,6 +56,11 @@ class TextLayer:
         """Let go of the file."""
         self._document.close()
 
+    def size(self, page: int, dpi: float = 200.0) -> tuple[int, int]:
+        """(width, height) in pixels of `image(page, dpi)`."""
+        width, height = self._document[page].get_size()
+        return round(width * dpi / 72), round(height * dpi / 72)
+
     def image(self, page: int, dpi: float = 200.0) -> Any:
         """A page (from 0) as a PIL image."""
         return self._document[page].render(scale=dpi / 72).to_pil().convert("RGB")

@@ -65,9 +65,7 @@ def run_on(
         threads = max(1, (os.cpu_count() or 1) // len(names))
         environment = {"OMP_NUM_THREADS": str(threads), **os.environ}
         with log.open("wb") as stream:
-            started.append(
-                subprocess.Popen(command, stdout=stream, stderr=stream, env=environment)
-            )
+            started.append(subprocess.Popen(command, stdout=stream, stderr=stream, env=environment))
     try:
         while any(one.poll() is None for one in started):
             time.sleep(LOOK)

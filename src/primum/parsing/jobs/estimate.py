@@ -42,7 +42,9 @@ def sampled(pages: Sequence[PageInput], count: int, seed: int = 0) -> list[PageI
     return [pages[place] for place in places]
 
 
-def timed(job: Job, ways: Mapping[str, Reads], pages: Sequence[PageInput]) -> dict[str, list[float]]:
+def timed(
+    job: Job, ways: Mapping[str, Reads], pages: Sequence[PageInput]
+) -> dict[str, list[float]]:
     """Seconds a page of each way, in turn on each page so that a busy moment hits all alike.
 
     Args:
@@ -104,7 +106,13 @@ def estimates(
         cost = tuple(hourly * one for one in hours)
         found.append(
             Estimate(
-                way, pages, len(good), fmean(good), hours, cost, len(seconds) - len(good)  # type: ignore[arg-type]
+                way,
+                pages,
+                len(good),
+                fmean(good),
+                hours,
+                cost,
+                len(seconds) - len(good),  # type: ignore[arg-type]
             )
         )
     return sorted(found, key=lambda one: (one.cost[0] != one.cost[0], one.cost[0]))

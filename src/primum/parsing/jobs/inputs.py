@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from primum.errors import UserError
 from primum.files import sha256
@@ -18,7 +18,7 @@ from primum.parsing.regions import Region
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 DPI = 144
-LARGEST = 12_000  # pixels of a side; a larger picture would take the memory of the machine
+LARGEST = 12_000  # pixels of a side; a larger page would take the memory of the machine
 
 
 @dataclass(frozen=True)
@@ -48,22 +48,36 @@ class PageInput:
             UserError: It cannot be read, or is too large.
         """
         if self.number is not None:
-            return opened(self.file).image(self.number, dpi)
+            pdf = opened(self.file)
+            check_size(self.file, pdf.size(self.number, dpi))
+            return pdf.image(self.number, dpi)
         try:
             with Image.open(self.file) as picture:
-                if max(picture.size) > LARGEST:
-                    raise UserError(
-                        f"A picture of {picture.width} x {picture.height} pixels is too large",
-                        file=self.file,
-                        remedy=f"make it smaller than {LARGEST} pixels a side",
-                    )
-                return picture.convert("RGB")
+                check_size(self.file, picture.size)
+                return ImageOps.exif_transpose(picture).convert("RGB")  # as a viewer shows it
         except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
             raise UserError(f"This picture cannot be read: {error}", file=self.file) from None
 
     def text_layer(self, dpi: int = DPI) -> list[Region]:
         """What a PDF says of itself; nothing for a picture."""
         return [] if self.number is None else opened(self.file).regions(self.number, dpi)
+
+
+def check_size(file: Path, size: tuple[int, int]) -> None:
+    """Refuse a page without area, or one that would take the memory of the machine.
+
+    Raises:
+        UserError: Its sides are wrong.
+    """
+    width, height = size
+    if min(size) < 1:
+        raise UserError(f"A page of {width} x {height} pixels has nothing to read", file=file)
+    if max(size) > LARGEST:
+        raise UserError(
+            f"A page of {width} x {height} pixels is too large",
+            file=file,
+            remedy=f"make it smaller than {LARGEST} pixels a side; --dpi does for PDFs",
+        )
 
 
 @lru_cache(maxsize=2)

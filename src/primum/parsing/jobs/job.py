@@ -48,7 +48,7 @@ class Job:
     drafter: Make | None = None
     workers: int = 0
     patience: float = 120.0
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     dpi: int = 144
     together: int = 1
     shard: tuple[int, int] = (0, 1)
