@@ -9,7 +9,7 @@ from pathlib import Path
 from primum.metrics.page_edit_distance import line_edits
 from primum.parsing.synthesis.page import Recipe, make_page, make_pdf
 
-SEEDS = range(3)  # below the first seed that training uses
+SEEDS = (4, 13, 22)  # a list, headings, a table; below the first seed that training uses
 RECIPE = Recipe(chances={"heading": 0.5, "list": 0.25, "table": 0.25})
 SAMPLE = Path(__file__).with_name("sample.pdf")
 

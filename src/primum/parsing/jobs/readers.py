@@ -6,7 +6,7 @@ import argparse
 
 from primum.checkpoints.released import released_dir
 from primum.errors import UserError
-from primum.parsing.decoding.decoder import Decoder
+from primum.parsing.decoding.decoder import Decoder, Mode
 from primum.parsing.jobs.served import Served
 from primum.parsing.pretrained import PretrainedVlm
 from primum.parsing.reader import PageReader
@@ -52,12 +52,12 @@ def directory(name: str) -> str:
     return str(released_dir() / "parsing" / "docvlm_tiny") if name in TINY else named(name)
 
 
-def local(arguments: argparse.Namespace, name: str, decoding: str | None = None) -> PageReader:
+def local(arguments: argparse.Namespace, name: str, decoding: Mode | None = None) -> PageReader:
     """The model with the chosen decoding, on its device; nothing is loaded yet."""
     where = directory(name)
     adapter = adapter_named(where)
     by_region = adapter is not None and adapter.unit == "region"
-    mode = decoding or arguments.decoding or ("region" if by_region else "page")
+    mode: Mode = decoding or arguments.decoding or ("region" if by_region else "page")
     decoder = Decoder(
         mode,
         [] if mode == "plain" else [RegionMatch, OwnOutput, Alignment],
