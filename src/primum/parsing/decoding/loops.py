@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
+T = TypeVar("T")
 REPEATS = 5  # repetitions at the end that count as a loop
 PERIOD = 200  # tokens of what is repeated, at most
 EVERY = 16  # tokens between two looks
 
 
-def loop_at_end(tokens: Sequence[int]) -> int:
+def loop_at_end(tokens: Sequence[Any]) -> int:
     """Tokens of the passage that an output ends in again and again; 0 where it does not.
 
     >>> loop_at_end([1, 2, 3] + [7, 8] * 6), loop_at_end([1, 2, 3, 4, 5, 6, 7, 8])
@@ -25,7 +26,7 @@ def loop_at_end(tokens: Sequence[int]) -> int:
     return 0
 
 
-def without_loop(tokens: Sequence[int]) -> list[int]:
+def without_loop(tokens: Sequence[T]) -> list[T]:
     """What repeats at the end is kept once.
 
     >>> without_loop([1, 2, 3] + [7, 8] * 6)

@@ -101,18 +101,18 @@ def estimates(
         luck = Random(seed)
         means = sorted(fmean(luck.choices(good, k=len(good))) for _ in range(RESAMPLES))
         low, high = means[round(0.025 * RESAMPLES)], means[round(0.975 * RESAMPLES) - 1]
-        hours = tuple(one * pages / 3600 for one in (fmean(good), low, high))
+        mean, low, high = (one * pages / 3600 for one in (fmean(good), low, high))
         hourly = endpoint_price if way == "endpoint" and endpoint_price is not None else price
-        cost = tuple(hourly * one for one in hours)
+        cost = (hourly * mean, hourly * low, hourly * high)
         found.append(
             Estimate(
                 way,
                 pages,
                 len(good),
                 fmean(good),
-                hours,
+                (mean, low, high),
                 cost,
-                len(seconds) - len(good),  # type: ignore[arg-type]
+                len(seconds) - len(good),
             )
         )
     return sorted(found, key=lambda one: (one.cost[0] != one.cost[0], one.cost[0]))

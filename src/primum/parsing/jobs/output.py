@@ -69,7 +69,7 @@ class Output:
 
     def cut(self, target: Path, image: Image.Image, regions: Sequence[Region]) -> list[Block]:
         """Save the figures of a page beside its Markdown."""
-        found = []
+        found: list[Block] = []
         for region in regions:
             if region.kind != FIGURE or region.box.area < 1:
                 continue
