@@ -86,6 +86,27 @@ def test_drafts_change_nothing_and_bad_pages_are_told(
     assert told["page"] == 1 and told["drafted_regions"]
 
 
+def test_what_another_program_kept_drafts_first(model: Path, scans: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    (kept / "c" / "auto").mkdir(parents=True)
+    items = [
+        {"type": "text", "text": "kept", "bbox": [0, 0, 500, 1000], "page_idx": n} for n in range(2)
+    ]
+    (kept / "c" / "auto" / "c_content_list.json").write_text(json.dumps(items))
+    (kept / "a.json").write_text("{")
+    pages = list(find_pages(scans))[:5]
+    plain = job(model, tmp_path / "plain", "plain")
+    plain.run(pages)
+    drafted = job(model, tmp_path / "drafted", drafts="text", saved=kept)
+    entries = {entry.name: entry for entry in drafted.run(pages)}
+    assert written(tmp_path / "plain") == written(tmp_path / "drafted")
+    assert "a.json" in entries["a.png"].reason
+    (second,) = drafted.draft(pages[2]).regions
+    assert second.text == "kept" and second.box.right == pages[2].image(drafted.dpi).width / 2
+    third = drafted.draft(pages[4]).regions  # not kept: what the PDF says of itself
+    assert third and "kept" not in {region.text for region in third}
+
+
 def test_a_second_run_reads_nothing_but_what_is_asked_for(
     model: Path, scans: Path, tmp_path: Path
 ) -> None:

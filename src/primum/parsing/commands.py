@@ -86,8 +86,14 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
         " whichever is faster here",
     )  # fmt: skip
     parser.add_argument(
-        "--drafts", default="auto", choices=("auto", "text", "ocr", "none"),
-        help="auto takes a PDF's text where there is some, else OCR",
+        "--drafts", default="auto", choices=("auto", "text", "ocr", "native", "none"),
+        help="auto takes a PDF's text where there is some, else OCR; native: the PP-OCR and"
+        " PP-DocLayout models of transformers, where their weights can be had",
+    )  # fmt: skip
+    parser.add_argument(
+        "--drafts-from", metavar="DIR",
+        help="output folder of PP-StructureV3, PaddleOCR-VL, MinerU or dots.ocr: what it kept of a"
+        " page comes before other drafts",
     )  # fmt: skip
     parser.add_argument(
         "--draft-workers", type=int, default=1, metavar="N",

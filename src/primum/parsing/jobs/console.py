@@ -20,7 +20,7 @@ from primum.parsing.jobs.estimate import estimates, sampled, timed, verdict
 from primum.parsing.jobs.exports import export
 from primum.parsing.jobs.index import Entry
 from primum.parsing.jobs.inputs import DPI, PageInput, find_pages, page_range
-from primum.parsing.jobs.job import Job
+from primum.parsing.jobs.job import LOOKED, Job
 from primum.parsing.jobs.output import Output
 from primum.parsing.jobs.readers import chosen_model, local, served
 from primum.parsing.jobs.reading import Here, Limits, Reads
@@ -149,11 +149,16 @@ def made_job(
     reads: Reads | None = None,
 ) -> Job:
     """The job that was asked for; nothing is loaded yet."""
+    from primum.parsing.drafters.native import NativeDrafter
     from primum.parsing.drafters.ocr import OcrDrafter
 
     if reads is None:
         reads = served(arguments) if arguments.endpoint else Here(local(arguments, name))
-    drafted = arguments.drafts in ("ocr", "auto") and arguments.decoding != "plain"
+    drafter = NativeDrafter if arguments.drafts == "native" else OcrDrafter
+    drafted = arguments.drafts in LOOKED and arguments.decoding != "plain"
+    saved = Path(arguments.drafts_from) if arguments.drafts_from else None
+    if saved is not None and not saved.is_dir():
+        raise UserError("There is no such folder of drafts", file=saved)
     plain = arguments.decoding == "plain" and not arguments.endpoint
     return Job(
         reads,
@@ -163,7 +168,8 @@ def made_job(
             figures=not getattr(arguments, "no_figures", False),
         ),
         drafts="none" if plain else arguments.drafts,
-        drafter=OcrDrafter if drafted else None,
+        drafter=drafter if drafted else None,
+        saved=None if plain else saved,
         workers=arguments.draft_workers,
         limits=Limits(arguments.max_new_tokens, arguments.page_timeout, arguments.on_loop),
         dpi=dots(arguments),

@@ -11,17 +11,21 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from primum.errors import UserError
 from primum.jobs.index import Index
 from primum.parsing.drafters.ahead import Drafted, Make, ahead
+from primum.parsing.drafters.saved import find, read
 from primum.parsing.jobs.index import Entry, Status
 from primum.parsing.jobs.inputs import PageInput, is_blank
 from primum.parsing.jobs.output import Output
 from primum.parsing.jobs.reading import Limits, Reading, Reads, Stop
+from primum.parsing.regions import Region
 
 CHUNK = 64  # pages looked through for text before OCR starts on them
+LOOKED = ("ocr", "auto", "native")  # kinds of drafts for which somebody looks at the page
 Tell = Callable[[PageInput, Entry], None]
 
 
@@ -32,8 +36,10 @@ class Job:
     Args:
         reads: The model, and how it decodes.
         output: The folder, and what goes into it.
-        drafts: `none`, `text` for a PDF's own text, `ocr`, or `auto`: text where there is some.
-        drafter: Makes the OCR drafter; None for none.
+        drafts: `none`, `text` for a PDF's own text, `ocr` or `native` for what the drafter sees, or
+            `auto`: text where there is some.
+        drafter: Makes the drafter that looks at pages; None for none.
+        saved: Output folder of another program (see `drafters.saved`): its drafts come first.
         workers: Processes in which OCR runs ahead of the model; 0 runs it in between.
         patience: Seconds that drafting a page may take in a worker.
         limits: Of a page.
@@ -46,6 +52,7 @@ class Job:
     output: Output
     drafts: str = "auto"
     drafter: Make | None = None
+    saved: Path | None = None
     workers: int = 0
     patience: float = 120.0
     limits: Limits = field(default_factory=Limits)
@@ -57,7 +64,7 @@ class Job:
     def __post_init__(self) -> None:
         told = [
             self.reads.identity(), self.drafts, repr(self.limits), self.dpi,
-            self.output.headers, self.output.figures,
+            self.output.headers, self.output.figures, *([str(self.saved)] if self.saved else []),
         ]  # fmt: skip
         self.settings = json.dumps(told, sort_keys=True, default=str)
         self.made: Any = None
@@ -159,8 +166,9 @@ class Job:
         wanted = iter(pages)
         while part := list(islice(wanted, CHUNK)):
             scans = set()
-            if self.workers and self.drafter is not None and self.drafts in ("ocr", "auto"):
-                scans = {place for place, page in enumerate(part) if not self.layer(page)}
+            if self.workers and self.drafter is not None and self.drafts in LOOKED:
+                known = [self.kept(page) is not None or self.layer(page) for page in part]
+                scans = {place for place, found in enumerate(known) if not found}
             if not scans:
                 yield from map(self.draft, part)
                 continue
@@ -177,17 +185,27 @@ class Job:
         except Exception:  # whoever reads the page says what is wrong
             return []
 
+    def kept(self, page: PageInput) -> Path | None:
+        """The file in which another program has kept a page."""
+        return None if self.saved is None else find(self.saved, page.file, page.number or 0)
+
     def draft(self, page: PageInput) -> Drafted:
         """Regions that may stand on the page; drafts are a help, not a need."""
         began = time.perf_counter()
+        kept = self.kept(page)
         try:
-            found = self.layer(page)
-            if not found and self.drafts in ("ocr", "auto") and self.drafter is not None:
+            found: list[Region] = []
+            if kept is not None:
+                size = page.image(self.dpi).size
+                found = read(kept, page.number or 0, size, page.file.name)
+            found = found or self.layer(page)
+            if not found and self.drafts in LOOKED and self.drafter is not None:
                 image = page.image(self.dpi)
                 self.made = self.made or self.drafter()
                 found = [] if is_blank(image) else self.made(image)
-        except UserError:
-            return Drafted(())  # the page itself cannot be read
+        except UserError as error:  # of the page, which is told when it is read; or of the draft
+            problem = f"{error.problem} ({kept})" if kept is not None else ""
+            return Drafted((), time.perf_counter() - began, problem)
         except Exception as error:
             return Drafted((), time.perf_counter() - began, f"{type(error).__name__}: {error}")
         return Drafted(tuple(found), time.perf_counter() - began)
