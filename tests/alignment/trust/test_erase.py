@@ -15,10 +15,12 @@ from tests.alignment.trust.rows import CURATOR, create, edited, reviewer, score,
 from primum.alignment.trust.erase import erase
 from primum.alignment.trust.review import assign
 from primum.alignment.trust.scrub import RUN, Words, runs, spellings
+from primum.alignment.trust.scrub_database import cells
 from primum.alignment.trust.store import Store
 from primum.alignment.trust.verify import verify
 from primum.alignment.trust.views import Selection, view, write_view
 from primum.errors import UserError
+from primum.judges.language_judge import EndpointJudge
 
 SECRET = (
     'I am Ada "the Countess" Lovelace of 12 St James\'s Square;\n'
@@ -55,6 +57,14 @@ def holding(folder: Path) -> Store:
     cells = [row | {"tags": json.dumps(row.get("tags"))} for row in rows]
     parquet.write_table(pyarrow.Table.from_pylist(cells), out / "results.parquet")
     table = pyarrow.table({"text": [SECRET, "others' words that may well stay"]})
+    judge = EndpointJudge("http://localhost:1/v1", "m", cache=out / "cache" / "replies.sqlite")
+    with judge.replies as replies:
+        replies.execute("INSERT INTO reply VALUES ('1', ?)", (f"She says: {SECRET * 40}",))
+        replies.execute("INSERT INTO reply VALUES ('2', 'label: refusal')")
+        replies.execute("INSERT INTO reply VALUES ('3', ?)", (SECRET,))
+    with judge.replies as replies:
+        replies.execute("DELETE FROM reply WHERE question = '3'")
+    judge.replies.close()
     with ipc.new_file(str(out / "cache" / "data.arrow"), table.schema) as writer:
         writer.write_table(table)
     return store
@@ -68,6 +78,8 @@ def found(folder: Path, text: str) -> list[str]:
         if not file.is_file():
             continue
         content = file.read_bytes().decode("utf-8", "replace")
+        if file.suffix == ".sqlite":
+            content += "".join(cells(file))
         if file.suffix == ".parquet":
             content += str(parquet.read_table(file).to_pylist())
         if any(run in wanted for run in runs(content)):
@@ -87,7 +99,8 @@ def test_nobody_finds_the_words_and_the_chain_is_whole(tmp_path: Path) -> None:
     assert {
         ("view", "sft.jsonl"), ("view", "prompts.jsonl"), ("result", "part-00000.jsonl"),
         ("result", "results.parquet"), ("report", "report.json"), ("report", "report.html"),
-        ("cache", "data.arrow"), ("file", "log.txt"), ("review page", "review-r-1.html"),
+        ("cache", "data.arrow"), ("cache", "replies.sqlite"), ("file", "log.txt"),
+        ("review page", "review-r-1.html"),
     } <= held  # fmt: skip
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import html
 import json
 import os
+import sqlite3
 import zipfile
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from primum.alignment.trust.scrub_database import blot, cells, is_database
 from primum.files import atomic_write
 
 RUN = 20  # characters in a row that count as somebody's words
@@ -131,6 +133,8 @@ def scrub(file: Path, record: str, words: Words) -> str | None:
         return _parquet(file, record, words)
     if suffix in (".zip", ".npz"):
         return "left" if _in_zip(file, words) else None
+    if is_database(file):
+        return _database(file, words)
     data = file.read_bytes()
     if suffix in (".gz", ".bz2", ".xz"):
         return "left" if words.may_be_in(_unpacked(data, suffix)) else None
@@ -165,6 +169,8 @@ def holds(file: Path, words: Words) -> bool:
         return _in_zip(file, words)
     if suffix == ".parquet":
         return any(words.are_in(text) for text in _cells(file))
+    if is_database(file):
+        return _in_database(file, words)
     data = file.read_bytes()
     if suffix in (".gz", ".bz2", ".xz"):
         data = _unpacked(data, suffix)
@@ -277,6 +283,26 @@ def _parquet(file: Path, record: str, words: Words) -> str | None:
         partial.unlink(missing_ok=True)
     gone = len(rows) - len(kept)
     return f"{gone} rows taken out" if gone else "words blotted out"
+
+
+def _database(file: Path, words: Words) -> str | None:
+    if not _in_database(file, words):
+        return None
+    try:
+        blot(file, words.mask)
+    except sqlite3.Error:
+        return "left"
+    return "words blotted out"
+
+
+def _in_database(file: Path, words: Words) -> bool:
+    """In a cell; or, where the file cannot be read as tables or keeps deleted rows, anywhere."""
+    try:
+        if any(words.are_in(text) for text in cells(file)):
+            return True
+    except sqlite3.Error:
+        pass
+    return words.are_in(file.read_bytes().decode("utf-8", "replace"))
 
 
 def _cells(file: Path) -> Iterator[str]:
