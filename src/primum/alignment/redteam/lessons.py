@@ -8,7 +8,8 @@ model does not learn to refuse the framing.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from primum.alignment.redteam.family import Behaviour, Family, dice
@@ -25,6 +26,7 @@ def lessons(
     most: int | None = None,
     plain: int | None = None,
     seed: int = 0,
+    openings: Mapping[str, str] | None = None,
 ) -> list[Conversation]:
     """Conversations to learn from.
 
@@ -36,6 +38,8 @@ def lessons(
         most: At most so many attacks, spread by a hash; each brings two conversations.
         plain: So many pairs of the split as they are besides; None takes all of them.
         seed: Of the attacks, as in the benchmark's `attack_seed`.
+        openings: Kind (`unsafe`, `benign`) -> words that each of its answers begins with. Help
+            begins in many ways and refusals in few, so that greedy decoding refuses too soon.
 
     Raises:
         UserError: The results are not those of these families and this split.
@@ -84,7 +88,18 @@ def lessons(
             )
     ordinary = conversations(split)
     ordinary.sort(key=lambda one: dice(seed, str(one.extra["family"]), one.id[:-7]).random())
-    return learned + (ordinary if plain is None else ordinary[: 2 * plain])
+    kept = ordinary if plain is None else ordinary[: 2 * plain]
+    return [_begun(one, openings or {}) for one in (*learned, *kept)]
+
+
+def _begun(one: Conversation, openings: Mapping[str, str]) -> Conversation:
+    """The conversation with its kind's words before the answer."""
+    words = openings.get(str(one.extra["kind"]))
+    if words is None:
+        return one
+    *before, answer = one.messages
+    said = dict(answer) | {"content": f"{words} {answer['content']}"}
+    return replace(one, messages=(*before, said))
 
 
 def successes(folder: Path) -> list[tuple[str, str, str]]:
