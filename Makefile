@@ -6,7 +6,7 @@ INSTALLED := .venv/.installed
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-evidence demo-parsing test test-slow check format bench clean
+.PHONY: help setup demo demo-evidence demo-parsing demo-all test test-slow check format bench clean
 
 help: ## What each command does
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[36mmake %-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,10 @@ demo-evidence: $(INSTALLED) ## The slow proof: three seeds, paired per prompt (a
 
 demo-parsing: $(INSTALLED) ## Read a PDF of ours with our own tiny model, plainly and with drafts, and show the report
 	@bash demos/parsing.sh
+
+demo-all: $(INSTALLED) ## The demo of every family, one after another
+	@for family in alignment segmentation parsing; do \
+	  test ! -f demos/$$family.sh || bash demos/$$family.sh || exit; done
 
 test: $(INSTALLED) ## All tests but the slow ones
 	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 --dist loadgroup -m "not slow" --durations=10

@@ -18,19 +18,27 @@ def sha256(path: str | Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, a quota, a limit on one file
+
+
+def full_disk(path: str | Path) -> UserError:
+    """The error for a file that did not fit."""
+    return UserError(
+        "The disk is full; nothing half-written was left behind",
+        file=path,
+        remedy="free some space or choose another folder with paths.outputs=DIR, then resume",
+    )
+
+
 @contextmanager
 def full_disk_named(path: str | Path) -> Iterator[None]:
     """Turn a full disk or quota into one clear error that names the file."""
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in OUT_OF_SPACE:
             raise
-        raise UserError(
-            "The disk is full; nothing half-written was left behind",
-            file=path,
-            remedy="free some space or choose another folder with paths.outputs=DIR, then resume",
-        ) from None
+        raise full_disk(path) from None
 
 
 def atomic_write(path: str | Path, content: str | bytes) -> None:

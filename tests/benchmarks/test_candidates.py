@@ -12,16 +12,12 @@ import pytest
 from lightning import LightningModule
 from tests.loopback import serve
 
-from primum.benchmarks.candidates import (
-    Answer,
-    Candidate,
-    Endpoint,
-    Predictions,
-    Settings,
-    resolve_candidate,
-)
+from primum.benchmarks.candidates import Candidate, resolve_candidate
 from primum.benchmarks.cases import Case
+from primum.benchmarks.endpoint import Endpoint
+from primum.benchmarks.predictions import Predictions
 from primum.benchmarks.run import run_benchmark
+from primum.benchmarks.subjects import Answer, Settings
 from primum.errors import UserError
 
 CASES = [Case(str(n), ({"role": "user", "content": f"Question {n}?"},)) for n in range(3)]
@@ -90,12 +86,12 @@ def test_missing_predictions_are_listed(tmp_path: Path) -> None:
         ("a.jsonl", '{"id": 1, "said": "x"}\n', "no answer; its columns are id, said"),
         ("a.jsonl", '{"answer": "x"}\n', "no case id or prompt"),
         ("a.jsonl", '{"id": 1, "answer": "x"}\n{oops\n', "not JSON"),
-        ("a.jsonl", "[1]\n", "not an object"),
+        ("a.jsonl", "[1]\n", "named columns, not a list"),
         ("a.jsonl", "", "no rows"),
         ("a.csv", "id,answer\n", "no rows"),
-        ("a.parquet", "no", "damaged"),
-        ("a.json", "3", "damaged"),
-        ("a.xlsx", "", "not a known format"),
+        ("a.parquet", "no", "cannot be read"),
+        ("a.json", "3", "one list of rows, not a number"),
+        ("a.xlsx", "", "Data files end in"),
     ],
 )
 def test_bad_predictions_are_one_error(tmp_path: Path, name: str, text: str, problem: str) -> None:

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from primum.benchmarks.candidates import Candidate, Predictions
+from primum.benchmarks.candidates import Candidate
 from primum.benchmarks.clinical_qa import ClinicalQA
 from primum.benchmarks.exam_items import read_exam
 from primum.benchmarks.extraction import extract_choice
+from primum.benchmarks.predictions import Predictions
 from primum.benchmarks.run import run_benchmark
 from primum.errors import UserError
 

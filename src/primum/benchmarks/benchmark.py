@@ -11,9 +11,11 @@ from typing import Any
 from lightning import LightningModule
 from torch.utils.data import DataLoader, Dataset
 
-from primum.benchmarks.candidates import Answer, Candidate, Predictions, Settings
+from primum.benchmarks.candidates import Candidate
 from primum.benchmarks.cases import Case, check_cases, sha256_of
+from primum.benchmarks.predictions import Predictions
 from primum.benchmarks.results import Result, ResultPart, read_parts
+from primum.benchmarks.subjects import Answer, Settings
 from primum.errors import UserError
 from primum.metrics.corrected_rate import Confusion
 from primum.metrics.proportion import wilson_interval

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from primum.benchmarks.benchmark import Judgement
-from primum.benchmarks.candidates import Answer
 from primum.benchmarks.cases import Case
 from primum.benchmarks.images import ImageBenchmark, existing, picture, spread
 from primum.benchmarks.results import Result
 from primum.benchmarks.segments import Segments, pooled_masks, run_length
+from primum.benchmarks.subjects import Answer
 from primum.errors import UserError
 from primum.extras import require
 from primum.files import sha256

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from primum.errors import UserError
+from primum.files import sha256
 
 Message = Mapping[str, Any]
 
@@ -61,6 +62,14 @@ def sha256_of(content: Any) -> str:
     """SHA-256 of anything JSON can hold, whatever the order of its keys."""
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def content_sha256(path: Path) -> str:
+    """SHA-256 of a file, or of the names and contents of all files below a folder."""
+    if path.is_file():
+        return sha256(path)
+    inside = sorted(file for file in path.rglob("*") if file.is_file())
+    return sha256_of([[file.relative_to(path).as_posix(), sha256(file)] for file in inside])
 
 
 def check_cases(cases: Sequence[Case], benchmark: str) -> None:

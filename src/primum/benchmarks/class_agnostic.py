@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from primum.benchmarks.benchmark import Judgement
-from primum.benchmarks.candidates import Answer
 from primum.benchmarks.cases import Case
 from primum.benchmarks.coco import coco_cases, true_masks
 from primum.benchmarks.images import ImageBenchmark
 from primum.benchmarks.results import Result
 from primum.benchmarks.segments import Segments, pooled_masks
+from primum.benchmarks.subjects import Answer
 from primum.errors import UserError
 from primum.metrics.mask_ap import AP_DRAWS, ImageMatches, mask_ap_scores, match_image
 from primum.metrics.score import Score

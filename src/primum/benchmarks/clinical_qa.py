@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from primum.benchmarks.benchmark import Benchmark, Judgement
-from primum.benchmarks.candidates import Answer, Predictions, Settings, content_sha256
-from primum.benchmarks.cases import Case, sha256_of
+from primum.benchmarks.cases import Case, content_sha256, sha256_of
 from primum.benchmarks.exam_items import HUB, ExamItem, read_exam
 from primum.benchmarks.extraction import extract_choice
+from primum.benchmarks.predictions import Predictions
 from primum.benchmarks.results import Result
+from primum.benchmarks.subjects import Answer, Settings
 from primum.errors import UserError
 from primum.language.generate import CompletionScore
 from primum.metrics.macro_f1 import macro_f1

@@ -10,8 +10,8 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
-from primum.benchmarks.candidates import read_table
 from primum.errors import UserError
+from primum.language.rows import read_rows
 
 HUB = "hub:"
 WORDS = ("yes", "no", "maybe")  # PubMedQA's options, which no letter stands for
@@ -63,7 +63,7 @@ def read_exam(place: str) -> list[ExamItem]:
             path = path / "ori_pqal.json"
         if path.suffix == ".json" and path.name.startswith("ori_pqa"):
             return _pubmedqa_file(path)
-        rows, where = read_table(path), str(path)
+        rows, where = read_rows(path), str(path)
     if rows and "cop" in rows[0][1]:
         rows = _with_letters(rows, where)
     items, seen = [], set()

@@ -9,10 +9,11 @@ from statistics import mean
 from typing import Any
 
 from primum.benchmarks.benchmark import Benchmark, Judgement
-from primum.benchmarks.candidates import Answer, Settings, read_table
 from primum.benchmarks.cases import Case
 from primum.benchmarks.results import Result
+from primum.benchmarks.subjects import Answer, Settings
 from primum.errors import UserError
+from primum.language.rows import read_rows
 from primum.metrics.mixed_effects import author_effects
 from primum.metrics.rater_reliability import intraclass_correlation, krippendorff_alpha
 from primum.metrics.score import Score
@@ -86,7 +87,7 @@ class ExpertStudy(Benchmark):
         found: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
         seen: set[tuple[str, ...]] = set()
         for path in paths:
-            for number, row in read_table(path):
+            for number, row in read_rows(path):
                 missing = [name for name in COLUMNS if row.get(name) in (None, "")]
                 if missing:
                     raise UserError(

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from primum.benchmarks.benchmark import Benchmark
-from primum.benchmarks.candidates import Answer, Settings
 from primum.benchmarks.cases import Case
 from primum.benchmarks.predicted import read_segments
 from primum.benchmarks.results import Result
 from primum.benchmarks.segments import Segments
+from primum.benchmarks.subjects import Answer, Settings
 from primum.errors import UserError
 from primum.files import sha256
 

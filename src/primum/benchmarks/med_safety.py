@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from primum.benchmarks.benchmark import Benchmark, Judgement
-from primum.benchmarks.candidates import Answer, read_table
 from primum.benchmarks.cases import Case, sha256_of
 from primum.benchmarks.reporting_judge import judge_facts, refuse_reward_judge
 from primum.benchmarks.results import Result
 from primum.benchmarks.safety_quick import PRINCIPLES, paths
+from primum.benchmarks.subjects import Answer
 from primum.benchmarks.withheld import without_harm
 from primum.errors import UserError
 from primum.files import sha256
 from primum.judges.judge import Judge
 from primum.judges.rewards.safety import Harmfulness
+from primum.language.rows import read_rows
 from primum.metrics.mean_score import mean_score
 from primum.metrics.proportion import proportion
 from primum.metrics.score import Score
@@ -86,7 +87,7 @@ class MedSafety(Benchmark):
         for file in self.files:
             principle = file.stem.rpartition("_")[2]
             told = f"{principle} {PRINCIPLES.get(principle, '')}".strip()
-            for number, row in read_table(file):
+            for number, row in read_rows(file):
                 if not row.get(REQUEST):
                     raise UserError(f"This row has no {REQUEST}", file=file, row=number)
                 cases.append(

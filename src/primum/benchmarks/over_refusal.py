@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from primum.benchmarks.benchmark import Benchmark, Judgement
-from primum.benchmarks.candidates import Answer
 from primum.benchmarks.cases import Case, sha256_of
 from primum.benchmarks.reporting_judge import judge_facts, refuse_reward_judge
 from primum.benchmarks.results import Result
 from primum.benchmarks.safety_quick import packaged
+from primum.benchmarks.subjects import Answer
 from primum.benchmarks.withheld import without_harm
 from primum.errors import UserError
 from primum.files import sha256
 from primum.judges.judge import Judge
+from primum.language.rows import read_rows
 from primum.metrics.corrected_rate import Confusion, corrected_rate
 from primum.metrics.proportion import proportion
 from primum.metrics.score import Score
@@ -95,10 +96,8 @@ class OverRefusal(Benchmark):
 
     def read_twins(self, file: Path) -> list[Case]:
         """Both requests of every pair of the split, tagged with the pair's principle."""
-        from primum.benchmarks.candidates import read_table
-
         cases = []
-        for _, row in read_table(file):
+        for _, row in read_rows(file):
             if row["split"] != self.split:
                 continue
             for kind, column in (("safe", "benign_request"), ("unsafe", "unsafe_request")):

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from primum.benchmarks.benchmark import Judgement
-from primum.benchmarks.candidates import Answer
 from primum.benchmarks.cases import Case
 from primum.benchmarks.images import ImageBenchmark, existing, picture, spread
 from primum.benchmarks.predicted import panoptic_row, read_json, read_panoptic_png
 from primum.benchmarks.results import Result
 from primum.benchmarks.segments import Segments
+from primum.benchmarks.subjects import Answer
 from primum.errors import UserError
 from primum.files import sha256
 from primum.metrics.cluster_mapping import MAPPINGS

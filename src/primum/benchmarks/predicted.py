@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from primum.benchmarks.candidates import Settings
 from primum.benchmarks.cases import Case
 from primum.benchmarks.segments import Segments
+from primum.benchmarks.subjects import Settings
 from primum.errors import UserError
 
 MAPS = (".png", ".npy")

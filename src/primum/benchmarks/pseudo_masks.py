@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from primum.benchmarks.benchmark import Judgement
-from primum.benchmarks.candidates import Answer
 from primum.benchmarks.cases import Case
 from primum.benchmarks.coco import coco_cases, true_masks, without_crowds
 from primum.benchmarks.images import ImageBenchmark
 from primum.benchmarks.results import Result
 from primum.benchmarks.segments import Segments, pooled_masks
+from primum.benchmarks.subjects import Answer
 from primum.extras import require
 from primum.metrics.best_overlap import BUDGETS, best_overlap_scores, best_overlaps
 from primum.metrics.resampling import ratio_of_sums, resampled_score

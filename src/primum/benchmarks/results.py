@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ class ResultPart:
     def __init__(self, folder: Path, rank: int = 0) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"part-{rank:05d}.jsonl"
-        self.stream = self.path.open("ab+")
+        self.stream = self.path.open("ab+", buffering=0)  # a failed write leaves nothing to retry
         try:
             fcntl.flock(self.stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -90,15 +91,31 @@ class ResultPart:
             self.stream.truncate(whole)
 
     def append(self, results: Iterable[Result]) -> None:
-        """Write a batch and wait until it is on the disk."""
+        """Write a batch and wait until it is on the disk.
+
+        Raises:
+            UserError: The disk is full; of this batch nothing was kept.
+        """
         lines = [json.dumps(asdict(result), ensure_ascii=False) + "\n" for result in results]
-        with full_disk_named(self.path):
-            self.stream.write("".join(lines).encode())
-            self.stream.flush()
-            os.fsync(self.stream.fileno())
+        data, whole = "".join(lines).encode(), self.path.stat().st_size
+        try:
+            with full_disk_named(self.path):
+                while data:
+                    data = data[self.stream.write(data) :]
+                os.fsync(self.stream.fileno())
+        except BaseException:
+            self.stream.truncate(whole)
+            raise
 
     def close(self) -> None:
-        """Release the file."""
+        """Release the file; one without a result is taken away, with its folders if empty."""
+        if self.stream.closed:
+            return
+        if self.path.stat().st_size == 0:
+            self.path.unlink()
+            with suppress(OSError):  # another rank's, or another candidate's, stand there
+                for folder in list(self.path.parents)[:4]:  # results, key, candidate, benchmark
+                    folder.rmdir()
         self.stream.close()
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from primum.benchmarks.benchmark import Benchmark, Judgement, with_scores
-from primum.benchmarks.candidates import Answer
 from primum.benchmarks.cases import Case, sha256_of
 from primum.benchmarks.results import Result
+from primum.benchmarks.subjects import Answer
 from primum.errors import UserError
 from primum.files import sha256
 from primum.judges.judge import Judge

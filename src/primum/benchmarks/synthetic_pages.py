@@ -12,11 +12,11 @@ from typing import Any
 import torch
 
 from primum.benchmarks.benchmark import Judgement
-from primum.benchmarks.candidates import Answer
 from primum.benchmarks.cases import Case, sha256_of
 from primum.benchmarks.documents import DocumentBenchmark
 from primum.benchmarks.images import picture
 from primum.benchmarks.results import Result
+from primum.benchmarks.subjects import Answer
 from primum.files import atomic_write
 from primum.metrics.character_error_rate import CharacterErrorRate
 from primum.metrics.page_edit_distance import line_edits

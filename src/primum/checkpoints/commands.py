@@ -130,9 +130,9 @@ def _list(arguments: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table()
+    table = Table(box=None, pad_edge=False)
     for title in ("name", "level", "licence", "size", "where"):
-        table.add_column(title, no_wrap=title == "level", overflow="fold")  # names stay whole
+        table.add_column(title, no_wrap=title in ("name", "level"), overflow="fold")
     for row in rows():
         table.add_row(*row)
     console = Console()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +19,7 @@ from primum.checkpoints.manifest import (
 from primum.checkpoints.resolve import PACKAGE
 from primum.checkpoints.weights import read_json
 from primum.errors import UserError
-from primum.files import atomic_folder, atomic_write, full_disk_named
+from primum.files import OUT_OF_SPACE, atomic_folder, atomic_write, full_disk, full_disk_named
 
 if TYPE_CHECKING:
     from lightning import LightningModule, Trainer
@@ -179,13 +177,9 @@ def full_disk_noticed(path: Path) -> Iterator[None]:
     except (OSError, UserError):
         raise
     except Exception as error:
-        code = next(
-            (c for c in (errno.ENOSPC, errno.EDQUOT) if f"(os error {c})" in str(error)), None
-        )
-        if code is None:
+        if not any(f"(os error {code})" in str(error) for code in OUT_OF_SPACE):
             raise
-        with full_disk_named(path):
-            raise OSError(code, os.strerror(code)) from error
+        raise full_disk(path) from error
 
 
 def _environment(trainer: Trainer) -> dict[str, Any]:

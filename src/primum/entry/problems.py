@@ -20,8 +20,10 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from primum.entry.arguments import APPENDED, group_of
 from primum.entry.choices import names, nearest
 from primum.errors import UserError
+from primum.files import OUT_OF_SPACE, full_disk
 
 FULL = "HYDRA_FULL_ERROR=1 shows the traceback"
+PAIR = "pip install --upgrade torch torchvision; `primum doctor` says whether the pair fits"
 
 
 class Failed(Exception):
@@ -69,6 +71,10 @@ def explained(
     """The message for a mistake in what the run was given; None for a mistake in code."""
     if (user_error := _user_error(error)) is not None:
         return user_error
+    if isinstance(error, OSError) and error.errno in OUT_OF_SPACE:  # from others' code
+        return str(full_disk(error.filename or Path.cwd()))
+    if "torchvision::nms" in str(error):  # what importing it says when it was built for another
+        return f"torchvision was not built for this torch ({error})\n  remedy: {PAIR}"
     if isinstance(error, InstantiationException):
         return _instantiation(error)
     if isinstance(error, MissingConfigException):

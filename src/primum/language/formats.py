@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from primum.errors import UserError
-from primum.extras import require
-
-Row = Mapping[str, Any]
+from primum.language.rows import FILES, Row, is_saved_dataset, kind_of, read_rows
 
 ROLES = {
     "system": "system", "user": "user", "assistant": "assistant", "tool": "tool",
     "developer": "developer", "human": "user", "gpt": "assistant", "bot": "assistant",
     "chatgpt": "assistant", "model": "assistant",
 }  # fmt: skip
-FILES = (".jsonl", ".json", ".csv", ".parquet")
 
 
 @dataclass(frozen=True)
@@ -80,7 +74,7 @@ def read_conversations(path: str | Path, format: str = "auto") -> list[Conversat
     if not path.exists():
         raise UserError("There is no such data file or folder", file=path)
     files = [path]
-    if path.is_dir() and not _is_saved_dataset(path):
+    if path.is_dir() and not is_saved_dataset(path):
         files = sorted(file for file in path.rglob("*") if file.suffix in FILES and file.is_file())
         if not files:
             raise UserError(
@@ -92,16 +86,9 @@ def read_conversations(path: str | Path, format: str = "auto") -> list[Conversat
 
 
 def _read_file(file: Path, format: str) -> list[Conversation]:
-    rows = list(_rows(file))
-    if not rows:
-        raise UserError("This data file has no rows", file=file, remedy="check how it was made")
-    number, first = rows[0]
-    if not isinstance(first, Mapping):
-        raise UserError(
-            f"A row is an object with named columns, not {_kind(first)}", file=file, row=number
-        )
+    rows = read_rows(file)
     if format == "auto":
-        format = detect_format(list(first), file)
+        format = detect_format(list(rows[0][1]), file)
     layout = FORMATS[format]
     conversations = []
     for number, row in rows:
@@ -118,9 +105,7 @@ def _read_file(file: Path, format: str) -> list[Conversation]:
     return conversations
 
 
-def _read_row(row: Any, layout: Format, file: Path, number: int) -> Conversation:
-    if not isinstance(row, Mapping):
-        raise BadRow(f"it is {_kind(row)}, not an object with named columns")
+def _read_row(row: Row, layout: Format, file: Path, number: int) -> Conversation:
     missing = [name for name in layout.columns if row.get(name) is None]
     if missing:
         raise BadRow(
@@ -157,122 +142,6 @@ def detect_format(columns: Sequence[str], file: str | Path | None = None) -> str
         file=file,
         remedy=f"rename them to one of these layouts ({understood})",
     )
-
-
-# ── Rows of a file ───────────────────────────────────────────────────────────
-
-
-def _rows(file: Path) -> Iterator[tuple[int, Any]]:
-    if file.is_dir():
-        yield from _saved_dataset(file)
-    elif file.suffix == ".jsonl":
-        for number, line in enumerate(_text(file).split("\n"), start=1):
-            if line.strip():
-                yield number, _json(line, file, number)
-    elif file.suffix == ".json":
-        content = _json(_text(file), file)
-        if not isinstance(content, list):
-            raise UserError(
-                f"A .json data file holds one list of rows, not {_kind(content)}",
-                file=file,
-                remedy="wrap the rows in [ ], or name it .jsonl if it has one row a line",
-            )
-        yield from enumerate(content, start=1)
-    elif file.suffix == ".csv":
-        yield from _csv(file)
-    elif file.suffix == ".parquet":
-        yield from _parquet(file)
-    else:
-        raise UserError(
-            f"Data files end in {', '.join(FILES)}, not {file.suffix or 'nothing'}", file=file
-        )
-
-
-def _text(file: Path) -> str:
-    data = file.read_bytes()
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"This file is not UTF-8: byte {error.start} is {data[error.start]:#04x}",
-            file=file,
-            row=data.count(b"\n", 0, error.start) + 1,
-            remedy=f"convert it: iconv -f LATIN1 -t UTF-8 {file.name} > utf8/{file.name}",
-        ) from None
-
-
-def _json(text: str, file: Path, row: int | None = None) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        line = row if row is not None else getattr(error, "lineno", None)
-        raise UserError(
-            f"This is not JSON: {error}",
-            file=file,
-            row=line,
-            remedy="correct the line; each line of a .jsonl file is one whole JSON object"
-            if file.suffix == ".jsonl"
-            else "correct the file, or name it .jsonl if it has one object a line",
-        ) from None
-
-
-def _csv(file: Path) -> Iterator[tuple[int, Row]]:
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    reader = csv.DictReader(io.StringIO(_text(file), newline=""), strict=True)
-    number = 1
-    try:
-        for number, row in enumerate(reader, start=2):
-            if None in row or None in row.values():
-                raise UserError(
-                    f"This row has not the header's {len(reader.fieldnames or [])} columns",
-                    file=file,
-                    row=number,
-                    remedy="put quotes around text that holds commas or line breaks",
-                )
-            yield number, row
-    except csv.Error as error:
-        raise UserError(
-            f"This is not CSV: {error}",
-            file=file,
-            row=number + 1,
-            remedy="check the quotes around that row",
-        ) from None
-
-
-def _parquet(file: Path) -> Iterator[tuple[int, Row]]:
-    require("pyarrow", "alignment")
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        table = parquet.read_table(file)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise UserError(
-            f"This Parquet file cannot be read: {error}",
-            file=file,
-            remedy="copy or download it again",
-        ) from None
-    yield from enumerate(table.to_pylist(), start=1)
-
-
-def _is_saved_dataset(path: Path) -> bool:
-    return (path / "state.json").is_file() or (path / "dataset_dict.json").is_file()
-
-
-def _saved_dataset(path: Path) -> Iterator[tuple[int, Row]]:
-    datasets = require("datasets", "alignment")
-    if (path / "dataset_dict.json").is_file():
-        splits = [file.name for file in sorted(path.iterdir()) if _is_saved_dataset(file)]
-        raise UserError(
-            "This directory holds several splits",
-            file=path,
-            remedy=f"give one of them: {', '.join(str(path / split) for split in splits)}",
-        )
-    try:
-        saved = datasets.load_from_disk(str(path))
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"This data set cannot be read: {error}", file=path) from None
-    yield from enumerate(saved, start=1)
 
 
 # ── Turns of a row ───────────────────────────────────────────────────────────
@@ -365,13 +234,13 @@ def _turns(value: Any, column: str) -> list[dict[str, str]]:
         except ValueError:
             raise BadRow(f"`{column}` is text, not a list of turns") from None
     if not isinstance(value, Sequence) or isinstance(value, str) or not value:
-        raise BadRow(f"`{column}` is {_kind(value)}, not a list of turns")
+        raise BadRow(f"`{column}` is {kind_of(value)}, not a list of turns")
     return [_turn(one, f"turn {number} of `{column}`") for number, one in enumerate(value, 1)]
 
 
 def _turn(value: Any, where: str) -> dict[str, str]:
     if not isinstance(value, Mapping):
-        raise BadRow(f"{where} is {_kind(value)}, not an object with `role` and `content`")
+        raise BadRow(f"{where} is {kind_of(value)}, not an object with `role` and `content`")
     role = value.get("role", value.get("from"))
     content = value.get("content", value.get("value"))
     if role not in ROLES:
@@ -398,15 +267,8 @@ def _check_turns(turns: Sequence[dict[str, str]]) -> None:
 
 def _string(value: Any, where: str) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise BadRow(f"{where} is {_kind(value)}" + (", not text" * (not isinstance(value, str))))
+        raise BadRow(f"{where} is {kind_of(value)}" + (", not text" * (not isinstance(value, str))))
     return value
-
-
-def _kind(value: Any) -> str:
-    if value is None or value == "" or (isinstance(value, str) and not value.strip()):
-        return "empty"
-    kinds = {str: "text", list: "a list", tuple: "a list", dict: "an object", bool: "true or false"}
-    return kinds.get(type(value), "a number" if isinstance(value, (int, float)) else "no text")
 
 
 def _listed(columns: Any) -> str:

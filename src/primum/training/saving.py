@@ -14,7 +14,7 @@ import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 
 from primum.errors import UserError
-from primum.files import full_disk_named
+from primum.files import OUT_OF_SPACE, full_disk, full_disk_named
 
 UNREADABLE = (RuntimeError, EOFError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile)
 
@@ -119,8 +119,9 @@ def full_disk_told(path: str | Path) -> Iterator[None]:
         cause = error.__cause__ or error.__context__
         if isinstance(cause, UserError):
             raise cause from None
+        if isinstance(cause, OSError) and cause.errno in OUT_OF_SPACE:
+            raise full_disk(path) from error
         stuck = "PytorchStreamWriter" in str(error) or "unexpected pos" in str(error)
         if not stuck or shutil.disk_usage(Path(path).parent).free > 1 << 20:
             raise
-        with full_disk_named(Path(path)):
-            raise OSError(28, os.strerror(28)) from error
+        raise full_disk(path) from error

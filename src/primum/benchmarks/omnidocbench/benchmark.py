@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from primum.benchmarks.benchmark import Judgement
-from primum.benchmarks.candidates import Answer
 from primum.benchmarks.cases import Case, sha256_of
 from primum.benchmarks.documents import DocumentBenchmark
 from primum.benchmarks.images import picture, spread
@@ -22,6 +21,7 @@ from primum.benchmarks.omnidocbench.page import PageMatch, match_page
 from primum.benchmarks.omnidocbench.pairs import Pair
 from primum.benchmarks.omnidocbench.predictions import read_markdown
 from primum.benchmarks.results import Result
+from primum.benchmarks.subjects import Answer
 from primum.errors import UserError
 from primum.files import sha256
 from primum.metrics.page_edit_distance import PageEditDistance, line_edits, order_edits

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from primum.benchmarks.candidates import Answer, Predictions, Settings
 from primum.benchmarks.cases import Case
+from primum.benchmarks.predictions import Predictions
+from primum.benchmarks.subjects import Answer, Settings
 from primum.errors import UserError
 
 
