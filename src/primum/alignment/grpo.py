@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from primum.alignment.language_module import LanguageModule, OptimizerBuilder
+from primum.alignment.language_module import LanguageModule
 from primum.alignment.objectives import sequence_logprobs
 from primum.alignment.objectives.lagrangian import Multiplier
 from primum.alignment.objectives.policy import (
@@ -32,6 +32,7 @@ from primum.language.attention import read_trees
 from primum.language.lora import Lora
 from primum.language.packing import flatten
 from primum.language.source import Source
+from primum.training.finetuning import OptimizerBuilder
 
 WATCHED = 50  # steps without any difference in reward before a word is said
 

@@ -1,17 +1,12 @@
 """What all training of a language model shares: building it, optimizing, stopping, leaving it."""
 
-import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import LightningModule
 from lightning.pytorch import Callback
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
+from torch import Tensor
 
 from primum.alignment.memory import OutOfMemory
 from primum.errors import UserError
@@ -19,12 +14,11 @@ from primum.language.attention import read_trees
 from primum.language.chat import template_sha256
 from primum.language.lora import Lora
 from primum.language.source import Source
+from primum.training.finetuning import FineTuning, OptimizerBuilder
 from primum.training.strategies import shards_parameters, whole_here
 
-OptimizerBuilder = Callable[[Iterable[nn.Parameter]], Optimizer]
 
-
-class LanguageModule(LightningModule):
+class LanguageModule(FineTuning):
     """A language model that is trained, whole or by adapter.
 
     The model is built in `configure_model`, where a strategy can shard it as it loads.
@@ -49,13 +43,10 @@ class LanguageModule(LightningModule):
         final: float = 0.1,
         checkpointing: bool = False,
     ) -> None:
-        super().__init__()
-        self.source, self.build_optimizer, self.adapter = model, optimizer, adapter
-        self.warmup, self.final, self.checkpointing = warmup, final, checkpointing
+        super().__init__(optimizer, warmup, final)
+        self.source, self.adapter, self.checkpointing = model, adapter, checkpointing
         self.tokenizer = model.tokenizer()
-        self.model: Any = None  # a PreTrainedModel, or a PeftModel around one
         self.takes_trees = False
-        self.strict_loading = False  # frozen weights are not in our checkpoints
 
     def configure_callbacks(self) -> list[Callback]:
         return [OutOfMemory()]
@@ -147,34 +138,6 @@ class LanguageModule(LightningModule):
             return int(batch["attention_mask"].sum())
         return sum(sizes[0] * max(1, len(sizes) - 1) + sum(sizes[1:]) for sizes in batch["trees"])
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        trainable = [weight for weight in self.parameters() if weight.requires_grad]
-        optimizer = self.build_optimizer(trainable)
-        steps = int(self.trainer.estimated_stepping_batches)
-        rise = max(1, round(self.warmup * steps))
-
-        def share_of_peak(step: int) -> float:
-            if step < rise:
-                return (step + 1) / rise
-            fallen = min(1.0, (step - rise) / max(1, steps - rise))
-            return self.final + (1 - self.final) * (1 + math.cos(math.pi * fallen)) / 2
-
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": LambdaLR(optimizer, share_of_peak), "interval": "step"},
-        }
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave frozen weights out: they are the base model, known by its hashes."""
-        named = self.named_parameters(remove_duplicate=False)  # tied weights have two names
-        frozen = {name for name, weight in named if not weight.requires_grad}
-        if "state_dict" in checkpoint:
-            checkpoint["state_dict"] = {
-                name: value
-                for name, value in checkpoint["state_dict"].items()
-                if name not in frozen
-            }
-
     def save_pretrained(self, directory: Path, state_dict: dict[str, Tensor]) -> None:
         """Write a plain Hugging Face directory: adapter or weights, tokenizer, template.
 
@@ -182,12 +145,7 @@ class LanguageModule(LightningModule):
             directory: An existing folder.
             state_dict: This module's whole state, gathered from all ranks.
         """
-        weights = {
-            name.removeprefix("model."): value.cpu().contiguous()
-            for name, value in state_dict.items()
-            if name.startswith("model.")
-        }
-        self.model.save_pretrained(directory, state_dict=weights)
+        self.model.save_pretrained(directory, state_dict=self.model_weights(state_dict))
         self.tokenizer.save_pretrained(directory)
         if getattr(self.model, "generation_config", None) is not None:
             self.model.generation_config.save_pretrained(directory)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from primum.alignment.language_module import LanguageModule, OptimizerBuilder
+from primum.alignment.language_module import LanguageModule
 from primum.alignment.objectives import sequence_logprobs
 from primum.alignment.objectives.likelihood import Sequences
 from primum.alignment.objectives.preference import PairLoss, Pairs, sigmoid
@@ -20,6 +20,7 @@ from primum.alignment.reference import (
 from primum.language.attention import read_trees
 from primum.language.lora import Lora
 from primum.language.source import Source
+from primum.training.finetuning import OptimizerBuilder
 
 
 class ComparedModule(LanguageModule):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from primum.alignment.language_module import LanguageModule, OptimizerBuilder
+from primum.alignment.language_module import LanguageModule
 from primum.alignment.objectives.likelihood import INPUTS, learned_places
 from primum.alignment.objectives.reward import bradley_terry, cost
 from primum.errors import UserError
@@ -20,6 +20,7 @@ from primum.language.lora import Lora
 from primum.language.packing import trimmed
 from primum.language.precision import pick_dtype
 from primum.language.source import Source, explained
+from primum.training.finetuning import OptimizerBuilder
 
 
 def load_scorer(source: Source) -> Any:

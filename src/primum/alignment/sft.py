@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from primum.alignment.conversations import learned_weights
-from primum.alignment.language_module import LanguageModule, OptimizerBuilder
+from primum.alignment.language_module import LanguageModule
 from primum.alignment.objectives import sequence_logprobs
 from primum.alignment.objectives.supervised import neftune, weighted_dft, weighted_nll
 from primum.language.lora import Lora
 from primum.language.source import Source
+from primum.training.finetuning import OptimizerBuilder
 
 LOSSES = {"nll": weighted_nll, "dft": weighted_dft}
 

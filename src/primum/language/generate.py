@@ -72,7 +72,7 @@ def generate(
     conversations: Sequence[Chat],
     *,
     max_new_tokens: int,
-    batch_size: int,
+    batch_size: int = 8,
     temperature: float = 0.0,
     seed: int = 0,
     thinking: Thinking = "keep",

@@ -4,10 +4,7 @@ from math import sqrt
 from statistics import NormalDist
 from typing import Any, NamedTuple
 
-import torch
-from torch import Tensor
-from torchmetrics import Metric
-
+from primum.metrics.proportion import Proportion
 from primum.metrics.score import CONFIDENCE, Score
 
 
@@ -125,7 +122,7 @@ def _clip(share: float) -> float:
     return min(1.0, max(0.0, share))
 
 
-class CorrectedRate(Metric):
+class CorrectedRate(Proportion):
     """The share of cases that are hits, freed of the judge's known mistakes.
 
     Args:
@@ -134,36 +131,16 @@ class CorrectedRate(Metric):
         protocol: How hits were decided.
         direction: Whether more hits are better, or None.
 
+    >>> import torch
     >>> metric = CorrectedRate(Confusion(45, 5, 90, 10))
     >>> metric.update(torch.arange(100) < 50)
     >>> print(metric.compute())
     50.0 % [36.8, 65.0], n = 100
     """
 
-    is_differentiable = False
-    full_state_update = False
-
-    hits: Tensor
-    count: Tensor
-
-    def __init__(
-        self,
-        confusion: Confusion,
-        name: str = "corrected rate",
-        protocol: str = "",
-        direction: bool | None = None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
+    def __init__(self, confusion: Confusion, name: str = "corrected rate", **settings: Any) -> None:
+        super().__init__(name, **settings)
         self.confusion = confusion
-        self.score_name, self.protocol, self.direction = name, protocol, direction
-        self.add_state("hits", torch.tensor(0), dist_reduce_fx="sum")
-        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
-
-    def update(self, hit: Tensor) -> None:
-        """Count a batch: `hit` is boolean, of any shape."""
-        self.hits += hit.bool().sum()
-        self.count += hit.numel()
 
     def compute(self) -> Score:
         """The corrected share so far, with its interval."""
