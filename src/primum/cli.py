@@ -11,6 +11,7 @@ from primum.bench import commands as bench
 from primum.benchmarks import commands as benchmarks
 from primum.benchmarks import governance_commands as governance
 from primum.checkpoints import commands as checkpoints
+from primum.entry.quiet import hush
 from primum.errors import UserError
 from primum.judges import commands as judges
 from primum.language import commands as language
@@ -31,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for room in ROOMS:
         room.register(commands)
     chosen = parser.parse_args(arguments)
+    hush()
     try:
         return chosen.run(chosen) or 0
     except UserError as error:

@@ -3,6 +3,7 @@
 import argparse
 import os
 import platform
+import re
 import shutil
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -50,7 +51,7 @@ def facts() -> tuple[list[tuple[str, str]], list[str]]:
         ("hf cache", disk(Path(os.environ.get("HF_HOME", "~/.cache/huggingface")))),
     ]
     lines += [
-        (name, os.environ[name])
+        (name, without_password(os.environ[name]))
         for name in ("HF_ENDPOINT", "HF_HUB_OFFLINE", "HTTPS_PROXY")
         if name in os.environ
     ]
@@ -64,6 +65,15 @@ def facts() -> tuple[list[tuple[str, str]], list[str]]:
                 " pip install --upgrade torch torchvision"
             )
     return lines, problems
+
+
+def without_password(address: str) -> str:
+    """An address that may be pasted into an issue.
+
+    >>> without_password("http://me:secret@proxy:8080")
+    'http://***@proxy:8080'
+    """
+    return re.sub(r"//[^@/]*@", "//***@", address)
 
 
 def installed(package: str) -> str | None:

@@ -1,6 +1,7 @@
 """Rows survive a crash: what is written is whole, what is torn is written again."""
 
 import json
+import resource
 from dataclasses import asdict
 from pathlib import Path
 
@@ -46,6 +47,36 @@ def test_a_torn_last_line_is_cut_off_and_written_again(tmp_path: Path, torn: byt
     again = ResultPart(tmp_path)
     again.append([result("b")])
     again.close()
+    assert list(read_parts(tmp_path)) == ["a", "b"]
+
+
+def test_a_part_without_a_result_leaves_no_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "evaluate" / "benchmark" / "candidate" / "key" / "results"
+    ResultPart(folder).close()
+    assert list(tmp_path.rglob("*")) == [tmp_path / "evaluate"]
+
+
+def test_another_ranks_results_are_left_alone(tmp_path: Path) -> None:
+    other, mine = ResultPart(tmp_path, rank=0), ResultPart(tmp_path, rank=1)
+    other.append([result("a")])
+    mine.close()
+    other.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["part-00000.jsonl"]
+
+
+def test_of_a_batch_that_does_not_fit_nothing_is_kept(tmp_path: Path) -> None:
+    part = ResultPart(tmp_path)
+    part.append([result("a")])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (part.path.stat().st_size + 100, limits[1]))
+    try:
+        with pytest.raises(UserError, match="disk is full"):
+            part.append([result("b"), result("c", answer="long " * 100)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert part.path.read_bytes().count(b"\n") == 1 and part.path.read_bytes().endswith(b"\n")
+    part.append([result("b")])  # there is room again
+    part.close()
     assert list(read_parts(tmp_path)) == ["a", "b"]
 
 

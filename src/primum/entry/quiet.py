@@ -8,15 +8,25 @@ _NOISE = (
     ".*isinstance.treespec, LeafSpec.*",  # Lightning's affair with PyTorch
     ".*is_gradient_checkpointing. is deprecated.*",  # PEFT's with transformers
 )
+_SPOKEN = {  # by logger: what it says when it is imported, and is no news here
+    "DeepSpeed": "Setting accelerator to CPU",
+    "bitsandbytes.backends.cpu.ops": "Failed to load CPU gemm_4bit_forward",
+}
+
+
+def hush() -> None:
+    """Drop what libraries say while they are imported, some of it on stdout."""
+    for name, said in _SPOKEN.items():
+        logging.getLogger(name).addFilter(lambda record, said=said: said not in record.getMessage())
+    for message in _NOISE:
+        warnings.filterwarnings("ignore", message=message)
 
 
 def quiet() -> None:
     """Leave the console to Hydra's handler; drop advertisements and other people's deprecations."""
     import lightning
 
+    hush()
     logging.getLogger(lightning.__name__).handlers.clear()  # it prints what the root prints
     told = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # a 4-bit CPU kernel few would use
     told.addFilter(lambda record: "💡" not in record.getMessage())
-    for message in _NOISE:
-        warnings.filterwarnings("ignore", message=message)
