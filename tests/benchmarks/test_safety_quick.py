@@ -10,8 +10,9 @@ import pytest
 
 from primum.benchmarks.candidates import resolve_candidate
 from primum.benchmarks.cases import check_cases
+from primum.benchmarks.requests import balanced, read_requests
 from primum.benchmarks.run import run_benchmark
-from primum.benchmarks.safety_quick import SafetyQuick, balanced, read_requests
+from primum.benchmarks.safety_quick import SafetyQuick
 from primum.errors import UserError
 from primum.judges.refusal_rules import RefusalRules
 from primum.metrics.corrected_rate import corrected_rate
@@ -116,10 +117,10 @@ def test_rates_are_corrected_by_the_judges_mistakes_on_the_same_kind(
 @pytest.mark.parametrize(
     ("text", "problem", "row"),
     [
-        ("", "no pair of the split", None),
+        ("", "no rows", None),
         ('{"pair": "p"}\n', "This pair has no principle", 1),
-        ("[1]\n", "not a pair", 1),
-        ("{oops\n", "not a pair", 1),
+        ("[1]\n", "named columns", 1),
+        ("{oops\n", "not JSON", 1),
     ],
 )
 def test_malformed_twins_are_one_error(

@@ -10,8 +10,8 @@ from typing import Any
 from primum.benchmarks.benchmark import Benchmark, Judgement
 from primum.benchmarks.cases import Case, sha256_of
 from primum.benchmarks.reporting_judge import judge_facts, refuse_reward_judge
+from primum.benchmarks.requests import packaged
 from primum.benchmarks.results import Result
-from primum.benchmarks.safety_quick import packaged
 from primum.benchmarks.subjects import Answer
 from primum.benchmarks.withheld import without_harm
 from primum.errors import UserError

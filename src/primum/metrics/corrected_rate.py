@@ -138,8 +138,15 @@ class CorrectedRate(Proportion):
     50.0 % [36.8, 65.0], n = 100
     """
 
-    def __init__(self, confusion: Confusion, name: str = "corrected rate", **settings: Any) -> None:
-        super().__init__(name, **settings)
+    def __init__(
+        self,
+        confusion: Confusion,
+        name: str = "corrected rate",
+        protocol: str = "",
+        direction: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(name, protocol, direction, **kwargs)
         self.confusion = confusion
 
     def compute(self) -> Score:
