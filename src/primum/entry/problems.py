@@ -20,6 +20,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from primum.entry.arguments import APPENDED, group_of
 from primum.entry.choices import names, nearest
 from primum.errors import UserError
+from primum.extras import extra_with
 from primum.files import OUT_OF_SPACE, full_disk
 
 FULL = "HYDRA_FULL_ERROR=1 shows the traceback"
@@ -113,11 +114,13 @@ def _instantiation(error: InstantiationException) -> str:
     if frames and "Error locating" not in text:
         text += f"\n  where:  {frames[-1].filename}, line {frames[-1].lineno}"
     if isinstance(cause, ModuleNotFoundError | AttributeError) and "Error locating" in text:
-        text += f"\n  remedy: {_locating(text)}"
+        text += f"\n  remedy: {_locating(text, cause)}"
     return f"{text}\n  {FULL}"
 
 
-def _locating(text: str) -> str:
+def _locating(text: str, cause: BaseException) -> str:
+    if isinstance(cause, ModuleNotFoundError) and (extra := extra_with(cause.name or "")):
+        return f'pip install "primum[{extra}]"'
     module, _, name = text.split("'")[1].rpartition(".")
     try:
         found = nearest(name, vars(import_module(module)))

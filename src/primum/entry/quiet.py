@@ -14,10 +14,21 @@ _SPOKEN = {  # by logger: what it says when it is imported, and is no news here
 }
 
 
+class _Without(logging.Filter):
+    """Lets pass what does not hold a text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return self.text not in record.getMessage()
+
+
 def hush() -> None:
     """Drop what libraries say while they are imported, some of it on stdout."""
     for name, said in _SPOKEN.items():
-        logging.getLogger(name).addFilter(lambda record, said=said: said not in record.getMessage())
+        logging.getLogger(name).addFilter(_Without(said))
     for message in _NOISE:
         warnings.filterwarnings("ignore", message=message)
 
@@ -28,5 +39,4 @@ def quiet() -> None:
 
     hush()
     logging.getLogger(lightning.__name__).handlers.clear()  # it prints what the root prints
-    told = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    told.addFilter(lambda record: "💡" not in record.getMessage())
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_Without("💡"))
