@@ -126,3 +126,37 @@ def deformable_attention(query, value, reference, shapes, heads, points, weights
                     seen = bilinear(maps[level][head], y, x, "zero")
                     made[q, head] += share[q, head, level, point] * seen
     return linear(made.reshape(len(query), channels), "output_proj")
+
+
+def suppressed(boxes: np.ndarray, scores: np.ndarray, most_overlap: float) -> list[int]:
+    """Boxes that no better kept one overlaps by more than `most_overlap`, best first."""
+    kept: list[int] = []
+    for index in np.argsort(-scores, kind="stable").tolist():
+        x0, y0, x1, y1 = boxes[index]
+        for other in kept:
+            a0, b0, a1, b1 = boxes[other]
+            shared = max(0.0, min(x1, a1) - max(x0, a0)) * max(0.0, min(y1, b1) - max(y0, b0))
+            both = (x1 - x0) * (y1 - y0) + (a1 - a0) * (b1 - b0) - shared
+            if shared > most_overlap * both:
+                break
+        else:
+            kept.append(index)
+    return kept
+
+
+def cut(box: np.ndarray, height: float, width: float) -> np.ndarray:
+    """A box within the picture."""
+    limits = (width, height, width, height)
+    return np.array([min(max(one, 0.0), limit) for one, limit in zip(box, limits, strict=True)])
+
+
+def box_head(pooled: np.ndarray, weights, stage: int):  # type: ignore[no-untyped-def]
+    """Probability of an object, and deltas, of one pooled region (channels, 7, 7)."""
+
+    def linear(given, name):  # type: ignore[no-untyped-def]
+        stem = f"box_heads.{stage}.{name}"
+        return weights[f"{stem}.weight"] @ given + weights[f"{stem}.bias"]
+
+    hidden = np.maximum(linear(np.maximum(linear(pooled.ravel(), "fc1"), 0), "fc2"), 0)
+    logits = np.exp(linear(hidden, "cls_score"))
+    return logits[0] / logits.sum(), linear(hidden, "bbox_pred")

@@ -7,6 +7,7 @@ from tests.segmentation.released import oracles
 from transformers.models.mask2former import modeling_mask2former as hf
 
 from primum.segmentation.released import boxes
+from primum.segmentation.released.cutler import SIZES, STRIDES, WEIGHTS, CutLer
 
 CLOSE = {"rel": 0, "abs": 1e-6}
 
@@ -98,3 +99,70 @@ def test_deformable_attention(draw: np.random.Generator) -> None:
     weights = {key: tensor.numpy() for key, tensor in block.state_dict().items()}
     expected = oracles.deformable_attention(query, value, reference, shapes, heads, points, weights)
     assert found[0].numpy() == pytest.approx(expected, **CLOSE)
+
+
+def small_cutler(draw: np.random.Generator) -> tuple[CutLer, list[torch.Tensor]]:
+    """A detector in float64 with lively weights, and the pyramid of a picture of 64 x 96 pixels."""
+    torch.manual_seed(2)
+    model = CutLer(least_score=0.4, most=8, channels=3, hidden=8).double()
+    with torch.no_grad():
+        for part in (model.rpn, model.box_heads):
+            for weight in part.parameters():
+                weight.normal_(0, 0.35)
+        model.rpn.conv.bias.fill_(3.0)  # positions without any activation would tie
+    shapes = [(16, 24), (8, 12), (4, 6), (2, 3), (1, 2)]
+    return model, [torch.from_numpy(draw.normal(size=(1, 3, *shape))) for shape in shapes]
+
+
+def test_proposals_are_those_of_loops_over_positions_and_shapes(draw: np.random.Generator) -> None:
+    model, features = small_cutler(draw)
+    boxes_, scores = [], []
+    with torch.no_grad():
+        found = model.rpn(features, (64, 96), 1000).numpy()
+        for number, feature in enumerate(features):
+            hidden = torch.relu(model.rpn.conv(feature))
+            logits = model.rpn.objectness_logits(hidden)[0].numpy()
+            deltas = model.rpn.anchor_deltas(hidden)[0].numpy()
+            rows, columns = feature.shape[2:]
+            grid = oracles.anchors(rows, columns, STRIDES[number], SIZES[number], (0.5, 1, 2))
+            own = []
+            for y in range(rows):
+                for x in range(columns):
+                    for shape in range(3):
+                        anchor = grid[(y * columns + x) * 3 + shape]
+                        delta = deltas[4 * shape : 4 * shape + 4, y, x]
+                        box = oracles.cut(oracles.decode(delta, anchor, (1, 1, 1, 1)), 64, 96)
+                        own.append((logits[shape, y, x], box))
+            own = sorted(own, key=lambda pair: -pair[0])[:1000]
+            own = [pair for pair in own if (pair[1][2:] > pair[1][:2]).all()]
+            level = np.array([pair[1] for pair in own]), np.array([pair[0] for pair in own])
+            kept = oracles.suppressed(*level, 0.7)
+            boxes_.append(level[0][kept])
+            scores.append(level[1][kept])
+    order = np.argsort(-np.concatenate(scores))[:1000]
+    assert len(found) == len(order)
+    assert found == pytest.approx(np.concatenate(boxes_)[order], **CLOSE)
+
+
+def test_each_stage_refines_the_last_and_scores_are_their_mean(draw: np.random.Generator) -> None:
+    model, features = small_cutler(draw)
+    weights = {key: tensor.numpy() for key, tensor in model.state_dict().items()}
+    with torch.no_grad():
+        given = model.rpn(features, (64, 96), 1000)
+        found, chances = (part.numpy() for part in model.detect(features, (64, 96)))
+    refined, score = given.numpy(), np.zeros(len(given))
+    for stage, factors in enumerate(WEIGHTS):
+        level = boxes.levels(torch.from_numpy(refined)).numpy()
+        moved = []
+        for index, (box, number) in enumerate(zip(refined, level, strict=True)):
+            feature = features[number - 2][0].numpy()
+            pooled = oracles.roi_align(feature, box, 7, 1 / (4 << (number - 2)))
+            chance, delta = oracles.box_head(pooled, weights, stage)
+            score[index] += chance / 3
+            moved.append(oracles.cut(oracles.decode(delta, box, factors), 64, 96))
+        refined = np.array(moved)
+    sure = score > 0.4
+    kept = oracles.suppressed(refined[sure], score[sure], 0.5)[:8]
+    assert 1 < len(kept) < sure.sum()
+    assert chances == pytest.approx(score[sure][kept], **CLOSE)
+    assert found == pytest.approx(refined[sure][kept], **CLOSE)
