@@ -22,6 +22,7 @@ from primum.benchmarks.run import Evaluation, run_benchmark
 from primum.benchmarks.segments import Segments, pooled_masks
 from primum.benchmarks.unsupervised_semantic import UnsupervisedSemantic, centred
 from primum.errors import UserError
+from primum.segmentation.data.subsets import Subset
 
 DATA = Path(os.environ.get("PRIMUM_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
@@ -128,6 +129,39 @@ def test_sa1b_files_are_read(tmp_path: Path) -> None:
         )
     found = sit(ClassAgnostic(str(folder), draws=5), tmp_path / "out", "ground_truth")
     assert found.scores["ar_10"].value == 1.0 and found.scores["ar_10"].n == 4
+
+
+def test_a_subset_of_sa1b_is_chosen_by_name_and_nothing_else_is_read(tmp_path: Path) -> None:
+    truth = json.loads(pictures.coco(tmp_path, 6).read_text())
+    folder = tmp_path / "sa1b"
+    folder.mkdir()
+    names = [f"sa_{image['id']}.jpg" for image in truth["images"]]
+    kept = {names[i] for i in Subset(2, last=True).of(names)}
+    for image, name in zip(truth["images"], names, strict=True):
+        told = {"image_id": image["id"], "file_name": name, "height": 24, "width": 31}
+        rows = [row for row in truth["annotations"] if row["image_id"] == image["id"]]
+        content = json.dumps({"image": told, "annotations": rows}) if name in kept else "{"
+        (folder / name).with_suffix(".json").write_text(content)
+    cases = ClassAgnostic(str(folder), subset=Subset(2, last=True)).load_cases()
+    assert {case.prompt for case in cases} == kept
+    assert not kept & {names[i] for i in Subset(4).of(names)}, "held out from training subsets"
+
+
+def test_lvis_files_tell_an_address_instead_of_a_name(tmp_path: Path) -> None:
+    truth = pictures.coco(tmp_path)
+    content = json.loads(truth.read_text())
+    for image in content["images"]:
+        image["coco_url"] = f"http://images/train2017/{image.pop('file_name')}"
+        image |= {"neg_category_ids": [7], "not_exhaustive_category_ids": []}
+    for row in content["annotations"]:
+        del row["iscrowd"]
+    (tmp_path / "lvis.json").write_text(json.dumps(content))
+    benchmark = ClassAgnostic(
+        str(tmp_path / "lvis.json"), images=str(tmp_path / "images"), recalls=(300,), draws=5
+    )
+    assert benchmark.load_cases()[0].files["image"].name == "001.png"
+    found = sit(benchmark, tmp_path / "out", "ground_truth")
+    assert found.scores["ar_300"].value == 1.0 and found.scores["ar_300"].n == 4
 
 
 def test_predictions_of_other_pictures_are_refused(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from primum.benchmarks.benchmark import Judgement
 from primum.benchmarks.cases import Case
-from primum.benchmarks.coco import coco_cases, true_masks
+from primum.benchmarks.coco import Choice, coco_cases, true_masks
 from primum.benchmarks.images import ImageBenchmark
 from primum.benchmarks.results import Result
 from primum.benchmarks.segments import Segments, pooled_masks
@@ -37,6 +37,7 @@ class ClassAgnostic(ImageBenchmark):
         recalls: Detections an image that AR is taken at.
         draws: Bootstrap samples of AP.
         limit: Pictures at most.
+        subset: Which pictures count, by their names: `primum.segmentation.data.subsets.Subset`.
     """
 
     version = "1"
@@ -51,6 +52,7 @@ class ClassAgnostic(ImageBenchmark):
         recalls: Sequence[int] = (1, 10, 100, 1000),
         draws: int = AP_DRAWS,
         limit: int | None = None,
+        subset: Choice | None = None,
         name: str = "class_agnostic",
         title: str = "",
         batch_size: int = 1,
@@ -60,10 +62,11 @@ class ClassAgnostic(ImageBenchmark):
         if kind not in ("segm", "bbox"):
             raise UserError(f"There is no kind={kind}", remedy="use segm or bbox")
         self.annotations, self.images, self.kind = annotations, images, kind
-        self.most, self.recalls, self.draws, self.limit = most, tuple(recalls), draws, limit
+        self.most, self.recalls, self.draws = most, tuple(recalls), draws
+        self.limit, self.subset = limit, subset
 
     def load_cases(self) -> list[Case]:
-        return coco_cases(self.annotations, self.images, self.limit)
+        return coco_cases(self.annotations, self.images, self.limit, self.subset)
 
     def facts(self) -> dict[str, Any]:
         return {
@@ -71,6 +74,7 @@ class ClassAgnostic(ImageBenchmark):
             "kind": self.kind,
             "max_detections": max(self.most, *self.recalls),
             "limit": self.limit,
+            "subset": None if self.subset is None else repr(self.subset),
         }
 
     def truth(self, case: Case) -> Segments:

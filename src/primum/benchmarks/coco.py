@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from primum.benchmarks.cases import Case
 from primum.benchmarks.images import existing, picture, spread
@@ -13,24 +13,42 @@ from primum.benchmarks.segments import run_length
 from primum.errors import UserError
 from primum.extras import require
 
+T = TypeVar("T")
 
-def coco_cases(annotations: str | Path, images: str | Path | None, limit: int | None) -> list[Case]:
+
+class Choice(Protocol):
+    """A rule that chooses among names, such as `primum.segmentation.data.subsets.Subset`."""
+
+    def of(self, names: Sequence[str]) -> list[int]: ...
+
+
+def coco_cases(
+    annotations: str | Path,
+    images: str | Path | None,
+    limit: int | None,
+    subset: Choice | None = None,
+) -> list[Case]:
     """A case a picture, pictures without any annotation included.
 
     Args:
         annotations: A COCO-type .json, or a folder of SA-1B's .json files.
         images: Folder of the pictures; None where predictions are at hand and none is shown.
         limit: Pictures at most, evenly spread.
+        subset: Chooses among the pictures' file names first.
 
     Raises:
         UserError: A file is missing or damaged.
     """
     source = existing(annotations, "annotation file")
     folder = None if images is None else existing(images, "folder of pictures")
-    rows = spread(list(sa1b_rows(source) if source.is_dir() else coco_rows(source)), limit)
+    rows: Iterable[tuple[dict[str, Any], list[dict[str, Any]]]]
+    if source.is_dir():
+        rows = map(sa1b_row, chosen(sa1b_files(source), sa1b_name, limit, subset))
+    else:
+        rows = chosen(list(coco_rows(source)), lambda row: picture_name(row[0]), limit, subset)
     cases = []
     for image, truths in rows:
-        name = image.get("file_name") or Path(str(image.get("coco_url", image["id"]))).name
+        name = picture_name(image)
         file = None if folder is None else existing(folder / name, "picture")
         cases.append(
             Case(
@@ -41,6 +59,20 @@ def coco_cases(annotations: str | Path, images: str | Path | None, limit: int | 
             )
         )
     return cases
+
+
+def chosen(
+    items: Sequence[T], name: Callable[[T], str], limit: int | None, subset: Choice | None
+) -> list[T]:
+    """The pictures that count, by their names alone."""
+    if subset is not None:
+        items = [items[index] for index in subset.of([name(item) for item in items])]
+    return spread(items, limit)
+
+
+def picture_name(image: Mapping[str, Any]) -> str:
+    """The file name of a picture; LVIS tells an address instead."""
+    return str(image.get("file_name") or Path(str(image.get("coco_url", image["id"]))).name)
 
 
 def coco_rows(file: Path) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
@@ -62,24 +94,36 @@ def coco_rows(file: Path) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]
         yield image, truths[image["id"]]
 
 
-def sa1b_rows(folder: Path) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """Each picture of SA-1B's files, which hold one picture each.
+def sa1b_files(folder: Path) -> list[Path]:
+    """SA-1B's annotation files, which hold one picture each.
 
     Raises:
-        UserError: A file is no such file, or there are none.
+        UserError: There are none.
     """
     files = sorted(folder.glob("*.json"))
     if not files:
         raise UserError("This folder holds no .json files", file=folder)
-    for file in files:
-        content = read_json(file)
-        try:
-            image = content["image"]
-            image = {"id": image["image_id"]} | image
-            truths = [plain_truth(row) for row in content["annotations"]]
-        except (TypeError, KeyError):
-            raise UserError("This is no SA-1B file: {image, annotations}", file=file) from None
-        yield image, truths
+    return files
+
+
+def sa1b_name(file: Path) -> str:
+    """The picture that lies beside an annotation file in SA-1B's archives."""
+    return f"{file.stem}.jpg"
+
+
+def sa1b_row(file: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The picture of one of SA-1B's files, and its annotations.
+
+    Raises:
+        UserError: It is no such file.
+    """
+    content = read_json(file)
+    try:
+        image = content["image"]
+        truths = [plain_truth(row) for row in content["annotations"]]
+        return {"id": image["image_id"]} | image, truths
+    except (TypeError, KeyError):
+        raise UserError("This is no SA-1B file: {image, annotations}", file=file) from None
 
 
 def plain_truth(row: Mapping[str, Any]) -> dict[str, Any]:

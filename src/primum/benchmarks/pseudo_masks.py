@@ -10,7 +10,7 @@ import numpy as np
 
 from primum.benchmarks.benchmark import Judgement
 from primum.benchmarks.cases import Case
-from primum.benchmarks.coco import coco_cases, true_masks, without_crowds
+from primum.benchmarks.coco import Choice, coco_cases, true_masks, without_crowds
 from primum.benchmarks.images import ImageBenchmark
 from primum.benchmarks.results import Result
 from primum.benchmarks.segments import Segments, pooled_masks
@@ -29,6 +29,7 @@ class PseudoMasks(ImageBenchmark):
         images: Folder of the pictures; None where predictions are evaluated.
         budgets: Masks an image; covering is taken at the largest.
         limit: Pictures at most.
+        subset: Which pictures count, by their names: `primum.segmentation.data.subsets.Subset`.
     """
 
     version = "1"
@@ -40,6 +41,7 @@ class PseudoMasks(ImageBenchmark):
         images: str | None = None,
         budgets: Sequence[int] = BUDGETS,
         limit: int | None = None,
+        subset: Choice | None = None,
         name: str = "pseudo_masks",
         title: str = "",
         batch_size: int = 1,
@@ -47,16 +49,17 @@ class PseudoMasks(ImageBenchmark):
     ) -> None:
         super().__init__(name, title=title, batch_size=batch_size, seed=seed)
         self.annotations, self.images = annotations, images
-        self.budgets, self.limit = tuple(sorted(budgets)), limit
+        self.budgets, self.limit, self.subset = tuple(sorted(budgets)), limit, subset
 
     def load_cases(self) -> list[Case]:
-        return coco_cases(self.annotations, self.images, self.limit)
+        return coco_cases(self.annotations, self.images, self.limit, self.subset)
 
     def facts(self) -> dict[str, Any]:
         return {
             "annotations": Path(self.annotations).name,
             "budgets": list(self.budgets),
             "limit": self.limit,
+            "subset": None if self.subset is None else repr(self.subset),
         }
 
     def truth(self, case: Case) -> Segments:

@@ -26,13 +26,16 @@ from primum.metrics.cluster_mapping import (
 )
 from primum.metrics.score import Score
 
+VOID = 255  # of 8-bit label maps: no prediction
+
 
 class UnsupervisedSemantic(ImageBenchmark):
     """Pixel accuracy and mIoU of clusters, under every mapping that the literature calls Hungarian.
 
     Args:
         truths: Folder of true label maps (.png).
-        clusters: How many clusters a prediction may hold (0..clusters-1).
+        clusters: How many clusters a prediction may hold (0..clusters-1); 255, unless it is one of
+            them, and negative numbers stand for no prediction.
         classes: `coco_stuff_27`, `cityscapes_27`, `cityscapes_19`, or a number of classes.
         images: Folder of the pictures; None where predictions are evaluated.
         suffix: What the names of label maps have behind the picture's (`_gtFine_labelIds`).
@@ -143,6 +146,13 @@ class UnsupervisedSemantic(ImageBenchmark):
         given: Segments = answer.text
         truth = self.true_classes(case)
         labels = given.labels if given.labels is not None else np.full_like(truth, -1)
+        if (labels[labels != VOID] >= self.clusters).any():
+            raise UserError(
+                f"Picture {case.id} has labels up to {labels[labels != VOID].max()}, more than the "
+                f"{self.clusters} clusters that were announced",
+                remedy="set benchmark.clusters to one more than the largest label of all pictures; "
+                "255 and negative numbers stand for no prediction",
+            )
         counts = pixel_confusion(
             centred(labels, self.crop), centred(truth, self.crop), self.clusters, self.num_classes
         )

@@ -18,10 +18,13 @@ class Subset:
     Attributes:
         size: Images to keep; all if there are fewer.
         seed: Another seed chooses others.
+        last: The images that hash highest instead: pictures to be judged on, which no training
+            subset of the same seed holds unless it leaves fewer than `size`.
     """
 
     size: int
     seed: int = 0
+    last: bool = False
 
     def of(self, names: Sequence[str]) -> list[int]:
         """Indices of the chosen names, in the order of `names`.
@@ -33,7 +36,7 @@ class Subset:
         def place(index: int) -> bytes:
             return hashlib.sha256(f"{self.seed}/{names[index]}".encode()).digest()
 
-        return sorted(sorted(range(len(names)), key=place)[: self.size])
+        return sorted(sorted(range(len(names)), key=place, reverse=self.last)[: self.size])
 
 
 @dataclass(frozen=True)
