@@ -51,10 +51,26 @@ def test_each_kind_of_feature_gives_nested_partitions_of_its_own() -> None:
     assert len(np.unique(finer[0])) > len(np.unique(seen["colours"][0]))
 
 
+def test_single_tokens_never_take_the_place_of_regions(tmp_path: Path) -> None:
+    """They persist at every level, so an order by persistence alone would begin with them."""
+    written(tmp_path, "compressed", 1)
+    case = SimpleNamespace(files={"image": tmp_path / "0.png"})
+    (answer,) = of_run.UniapOfRun("a run", "colours").answer([case], None)
+    masks = [mask["segmentation"] for mask in answer["masks"]]
+    assert [mask["score"] for mask in answer["masks"]] == sorted(
+        (mask["score"] for mask in answer["masks"]), reverse=True
+    )
+    small = [bool(mask.sum() < 4 * 8 * 8) for mask in masks]
+    assert small == sorted(small) and True in small and False in small
+    assert len({mask.tobytes() for mask in masks}) == len(masks)
+    every = {(level == label).tobytes() for level in answer["partitions"] for label in level.flat}
+    assert every == {mask.tobytes() for mask in masks}
+
+
 def test_untrained_is_the_networks_beginning_whatever_was_learned() -> None:
-    backbone = module().student.backbone
+    network = module().student
     torch.manual_seed(0)
-    fresh = of_run.vit(**backbone)
+    fresh = network.fresh_vit()
     tokens = of_run.UniapOfRun("a run", "untrained", seed=0).module.segmenting.encoder.vit
     for name, value in fresh.state_dict().items():
         assert torch.equal(tokens.state_dict()[name], value), name
@@ -72,7 +88,7 @@ def test_the_module_answers_with_masks_best_first(tmp_path: Path) -> None:
     cases = [SimpleNamespace(files={"image": tmp_path / f"{i}.png"}) for i in range(2)]
     answers = module().answer(cases, None)
     assert len(answers) == 2
-    for masks in answers:
+    for masks in (answer["masks"] for answer in answers):
         scores = [mask["predicted_iou"] for mask in masks]
         assert scores == sorted(scores, reverse=True)
         assert all(mask["segmentation"].shape == (SIDE, SIDE) for mask in masks)

@@ -16,6 +16,8 @@ class PseudoMaskModule(MaskStudent):
     `MaskStudent`. All masks count as instances.
     """
 
+    names = False
+
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> dict[str, Any]:
         crops = batch["crops"]
         prediction = self.student(crops.flatten(0, 1))

@@ -1,7 +1,7 @@
 """Queries that become masks: Mask2Former's decoder with two kinds of query."""
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -76,7 +76,7 @@ class QueryDecoder(nn.Module):
         self.pixels = mask2former.Mask2FormerPixelDecoder(config, [channels] * 4)
         # its own comes from a constructor that ignores `torch.device("meta")`
         self.pixels.level_embed = nn.Parameter(torch.empty(3, hidden))
-        self.layers: Any = mask2former.Mask2FormerMaskedAttentionDecoder(config)
+        self.layers: Any = cast(Any, mask2former.Mask2FormerMaskedAttentionDecoder(config))
         if anchored:
             self.layers.mask_predictor = LookAlike(self.layers.mask_predictor, self.anchors)
         self.place = mask2former.Mask2FormerSinePositionEmbedding(hidden // 2, normalize=True)

@@ -27,13 +27,12 @@ class Encoded(NamedTuple):
     pyramid: tuple[Tensor, ...]
 
 
-def vit(name: str, pretrained: bool = False, **options: Any) -> nn.Module:
-    """A ViT of timm by name, or one described by `options` alone (`name="vit"`).
+def vit(name: str, **options: Any) -> nn.Module:
+    """A ViT of timm by name, or one described by `options` alone (`name="vit"`), untrained.
 
     Args:
         name: As timm knows it (`vit_base_patch8_224.dino`), or `vit` for a plain
             `VisionTransformer(**options)`.
-        pretrained: Load timm's weights (a download).
     """
     timm = require("timm", "vision")
     if name == "vit":
@@ -47,7 +46,7 @@ def vit(name: str, pretrained: bool = False, **options: Any) -> nn.Module:
             f"timm knows no model `{name}`",
             remedy="list them: python -c \"import timm; print(timm.list_models('*vit*'))\"",
         )
-    return timm.create_model(name, pretrained=pretrained, num_classes=0, global_pool="", **options)
+    return timm.create_model(name, pretrained=False, num_classes=0, global_pool="", **options)
 
 
 class Stem(nn.Module):

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from primum.segmentation.backbones import build
 from primum.segmentation.networks.decoder import Prediction, QueryDecoder
 from primum.segmentation.networks.encoder import Encoder, vit
 from primum.segmentation.networks.prototypes import PrototypeHead
@@ -20,8 +21,9 @@ class UniSeg(nn.Module):
     projection leads from the one space to the other before the head that both share.
 
     Args:
-        backbone: Arguments of `networks.encoder.vit`: `name`, `pretrained`, and timm's own. Nothing
-            is downloaded before `load_pretrained`, so that a trained network is rebuilt offline.
+        backbone: Arguments of `networks.encoder.vit`: `name`, `pretrained`, and timm's own;
+            `pretrained` may also be a local .safetensors file. Nothing is downloaded or read before
+            `load_pretrained`, so that a trained network is rebuilt offline.
         channels, stem, reduction: See `Encoder`.
         decoder: Arguments of `QueryDecoder`.
         head: Arguments of `PrototypeHead`.
@@ -41,18 +43,27 @@ class UniSeg(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = dict(backbone)
-        self.encoder = Encoder(
-            vit(**self.backbone | {"pretrained": False}), channels, stem, reduction
-        )
+        self.encoder = Encoder(self.fresh_vit(), channels, stem, reduction)
         self.decoder = QueryDecoder(channels, **(decoder or {}))
         self.projection = nn.Linear(self.hidden, self.encoder.width)
         self.head = PrototypeHead(self.encoder.width, **(head or {}))
         self.mean, self.std = tuple(mean), tuple(std)
 
+    def fresh_vit(self) -> nn.Module:
+        """The ViT with random weights."""
+        return vit(**{name: one for name, one in self.backbone.items() if name != "pretrained"})
+
     def load_pretrained(self) -> None:
-        """Fetch the ViT's weights, where the backbone asks for pretrained ones."""
-        if self.backbone.get("pretrained"):
-            self.encoder.vit.load_state_dict(vit(**self.backbone).state_dict())
+        """Fetch the ViT's weights, where the backbone asks for pretrained ones.
+
+        Raises:
+            UserError: They cannot be had, or the file holds those of another network.
+        """
+        options = dict(self.backbone)
+        name, source = options.pop("name"), options.pop("pretrained", False)
+        if source:
+            network, *_ = build(name, None if source is True else str(source), options)
+            self.encoder.vit.load_state_dict(network.state_dict())
 
     @property
     def hidden(self) -> int:
