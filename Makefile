@@ -6,10 +6,10 @@ INSTALLED := .venv/.installed
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-evidence demo-parsing demo-all test test-slow check format bench clean
+.PHONY: help setup demo demo-evidence demo-parsing demo-segmentation demo-all test test-slow check format bench clean
 
 help: ## What each command does
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[36mmake %-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  \033[36mmake %-18s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(INSTALLED): pyproject.toml constraints.txt requirements/offline-nodeps.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -30,6 +30,9 @@ demo-evidence: $(INSTALLED) ## The slow proof: three seeds, paired per prompt (a
 
 demo-parsing: $(INSTALLED) ## Read a PDF of ours with our own tiny model, plainly and with drafts, and show the report
 	@bash demos/parsing.sh
+
+demo-segmentation: $(INSTALLED) ## Cut real photographs into nested regions without a label, show the gallery (a minute)
+	@bash demos/segmentation.sh
 
 demo-all: $(INSTALLED) ## The demo of every family, one after another
 	@for family in alignment segmentation parsing; do \

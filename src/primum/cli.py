@@ -16,8 +16,20 @@ from primum.errors import UserError
 from primum.judges import commands as judges
 from primum.language import commands as language
 from primum.parsing import commands as parsing
+from primum.segmentation import commands as segmentation
 
-ROOMS = (checkpoints, trust, language, judges, benchmarks, governance, bench, parsing, doctor)
+ROOMS = (
+    checkpoints,
+    trust,
+    language,
+    judges,
+    benchmarks,
+    governance,
+    bench,
+    parsing,
+    segmentation,
+    doctor,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

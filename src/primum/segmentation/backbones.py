@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
+from primum.checkpoints.released import entries
+from primum.checkpoints.resolve import resolve
 from primum.errors import UserError
 from primum.extras import require
 from primum.files import sha256
@@ -23,8 +25,9 @@ class Backbone(nn.Module):
     """A frozen timm network that gives a grid of features of a picture.
 
     Args:
-        name: A timm name (`vit_base_patch8_224.dino`), or `package:efficientnet_lite0`
-            (supervised ImageNet weights out of a package).
+        name: A timm name (`vit_base_patch8_224.dino`), an entry of `checkpoints/segmentation`,
+            or `package:efficientnet_lite0` (supervised ImageNet weights out of a
+            package).
         weights: A local .safetensors file of the network's state; None takes timm's own from the
             hub or its cache, `random` none at all.
         layer: Of a transformer: `tokens` (the last block's, normalised) or `keys` (the last
@@ -209,6 +212,8 @@ def build(name: str, weights: str | None, options: Mapping[str, Any]) -> tuple[A
     timm = require("timm", "vision")
     if name.startswith("package:"):
         return build_packaged(name.removeprefix("package:"), options)
+    if weights is None and f"segmentation/{name}" in entries():
+        return build_released(name)
     dynamic = {"dynamic_img_size": True} if is_transformer(name) else {}
     try:
         network = timm.create_model(
@@ -240,6 +245,17 @@ def build(name: str, weights: str | None, options: Mapping[str, Any]) -> tuple[A
     state = fit_state(load_file(path), network, name, file=path)
     network.load_state_dict(state)
     return network, f"weights of {path.name}", sha256(path)
+
+
+def build_released(name: str) -> tuple[Any, str, str]:
+    """A network of `checkpoints/segmentation`, whose manifest says what it is.
+
+    Raises:
+        UserError: Its files are not those of the manifest.
+    """
+    found = resolve(f"segmentation/{name}")
+    assert found.manifest is not None, "entries have one"
+    return found.build_module().float(), str(found.manifest.card["title"]), found.fingerprint
 
 
 def is_transformer(name: str) -> bool:
