@@ -90,9 +90,9 @@ def test_one_poisoned_page_never_stops_the_rest(ten: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_kill_costs_the_page_in_work_at_most(ten: Path, tmp_path: Path, kills: int) -> None:
-    count = 10 * (3 if kills == 3 else 12)
+    count = 10 * (1 if kills == 1 else 12)
     source = repeated(ten, count // 10, tmp_path / "source.pdf")
     out, log = tmp_path / "out", tmp_path / "log"
     command = [sys.executable, "-m", "tests.parsing.scripted_reads", source, out, log, "0.05"]
@@ -115,7 +115,7 @@ def test_a_kill_costs_the_page_in_work_at_most(ten: Path, tmp_path: Path, kills:
     assert len({entry.key for entry in read_index(out, Entry)}) == count
     job(tmp_path / "whole").run(list(find_pages(source)))
     assert files(out, ".md", ".json") == files(tmp_path / "whole", ".md", ".json")
-    assert not list(out.rglob(".*.md*"))
+    assert not list(out.rglob(".*"))
 
 
 @pytest.mark.slow

@@ -198,6 +198,17 @@ def test_it_is_saved_as_a_plain_directory_and_trained_on(
         ParsingModule(PretrainedVlm(str(tmp_path)), torch.optim.AdamW, reading=1.0)
 
 
+def test_training_goes_on_from_released_weights(module: ParsingModule, tmp_path: Path) -> None:
+    module.save_pretrained(tmp_path, module.state_dict())
+    again = replace(TINY, weights=str(tmp_path)).model().state_dict()
+    old = module.model.state_dict()
+    assert all(torch.equal(again[name], old[name]) for name in old)
+    with pytest.raises(UserError, match="another size"):
+        replace(TINY, weights=str(tmp_path), width=64, heads=4).model()
+    with pytest.raises(UserError, match="no weights"):
+        replace(TINY, weights=str(tmp_path / "nowhere")).model()
+
+
 def test_a_lora_adapter_trains_alone(module: ParsingModule, tmp_path: Path) -> None:
     from primum.language.lora import Lora
 

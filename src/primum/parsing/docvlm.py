@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import string
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from primum.errors import UserError
+from primum.files import sha256
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast, ProcessorMixin
@@ -34,6 +38,10 @@ class DocVlmTiny:
         context: Visual tokens and characters together, at most.
         longest: Pixels of a page's longer side; larger pages are made smaller.
         seed: Of the first weights.
+        weights: Directory of a trained one that it starts from, instead of the seed.
+
+    Raises:
+        UserError: `weights` do not fit (on `model()`).
     """
 
     encoder: int = 3
@@ -44,6 +52,7 @@ class DocVlmTiny:
     context: int = 8192
     longest: int = 1600
     seed: int = 0
+    weights: str | None = None
     name: str = "docvlm-tiny"
     revision: str | None = None
 
@@ -132,11 +141,35 @@ class DocVlmTiny:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
             model = LightOnOcrForConditionalGeneration(config)
+        if self.weights is not None:
+            start_from(model, Path(self.weights).expanduser() / "model.safetensors")
         model.generation_config.eos_token_id = END
         model.generation_config.pad_token_id = PAD
         model.generation_config.bos_token_id = START
         return model.eval()
 
     def fingerprint(self) -> dict[str, str]:
-        """Nothing is read."""
-        return {}
+        """SHA-256 of the weights it starts from, if any."""
+        if self.weights is None:
+            return {}
+        file = Path(self.weights).expanduser() / "model.safetensors"
+        return {file.name: sha256(file)} if file.is_file() else {}
+
+
+def start_from(model: PreTrainedModel, file: Path) -> None:
+    """Load weights of the same shapes, whatever their dtype."""
+    from safetensors.torch import load_file
+
+    if not file.is_file():
+        raise UserError("There are no weights to start from", file=file)
+    try:
+        missing, unknown = model.load_state_dict(load_file(file), strict=False)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise UserError(
+            f"These weights are of another size: {reason}",
+            file=file,
+            remedy="give model.width, model.sight ... as they were trained",
+        ) from None
+    if unknown or [name for name in missing if name != "lm_head.weight"]:  # tied to the embedding
+        raise UserError("These are no weights of docvlm-tiny", file=file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import io
 import json
 from collections.abc import Sequence
@@ -45,6 +46,7 @@ class Output:
     ) -> None:
         """Write a page's files; each is whole or absent, the JSON comes last."""
         target = self.folder / page.name
+        sweep(target)
         blocks = placed(text, regions)
         figures = self.cut(target, image, regions) if self.figures else []
         kept = [block for block in blocks if self.headers or block.category not in FURNITURE]
@@ -87,6 +89,14 @@ def markdown(blocks: Sequence[Block], name: str) -> str:
         f"![figure]({name}.{block.text})" if block.category == FIGURE else block.text
         for block in blocks
     )
+
+
+def sweep(target: Path) -> None:
+    """Remove what a killed run had half written of a page."""
+    if target.parent.is_dir():
+        for suffix in (".md", ".json"):
+            for old in target.parent.glob(f".{glob.escape(target.name)}{suffix}.*"):
+                old.unlink(missing_ok=True)
 
 
 def beside(target: Path, suffix: str) -> Path:
