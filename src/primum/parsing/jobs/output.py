@@ -127,6 +127,8 @@ def traced(found: Decoded, target: Any, drafting: float) -> dict[str, Any]:
     pieces: list[list[str]] = []
     begin = 0
     for end in range(1, len(claims) + 1):
+        if found.mode == "region":
+            break  # each crop's first token is the model's: which ones is not known here
         if end == len(claims) or claims[end] != claims[begin]:
             text = target.decode(found.tokens[begin:end])
             if text:
