@@ -112,7 +112,7 @@ def write_gallery(
     path = folder / FILE
     partial = path.with_name(f".{FILE}.partial")
     with full_disk_named(path), partial.open("w", encoding="utf-8") as stream:
-        stream.write(head.replace("TITLE", html.escape(f"{len(entries)} pictures segmented")))
+        stream.write(head.replace("TITLE", html.escape(f"{len(entries)} pictures in nested regions")))
         stream.write(script("about", json.dumps(about)))
         stream.write(middle)
         for number, entry in enumerate(shown):
