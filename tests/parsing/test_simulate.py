@@ -90,6 +90,28 @@ def test_rehearsals_follow_their_script(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_rehearsal_of_dots_sees_the_page_it_is_given(tmp_path, monkeypatch, capsys):
+    from PIL import Image
+
+    from primum.bench import parsing_speed
+    from primum.cli import main
+    from primum.parsing.pretrained import PretrainedVlm
+    from primum.parsing.targets.tiny import make_tiny
+
+    tiny = PretrainedVlm(str(make_tiny("dots_ocr", tmp_path / "dots")), dtype="float32").model()
+    tiny.generation_config.eos_token_id = None
+    monkeypatch.setattr(parsing_speed, "rehearsal_model", lambda *_: tiny)
+    monkeypatch.setitem(parsing_speed.SIZES, "dots", {"vocab_size": tiny.config.vocab_size})
+    Image.new("RGB", (300, 200), "white").save(tmp_path / "page.png")
+    words = ["bench", "parsing", "speed", "--image", str(tmp_path / "page.png"), "--tokens", "40"]
+    out = tmp_path / "speed.json"
+    assert main([*words, "--rehearse", "dots", "--rounds", "1", "-o", str(out)]) == 0
+    assert json.loads(out.read_text())["prompt"] == 77 + 320
+    assert "300 x 200 pixels" in capsys.readouterr().out
+    assert main(words) != 0  # the 10M model sees nothing
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("drafts", "least"), [("boxes", 4.0), ("wheels", 3.6)])
 def test_the_demo_pages_reach_their_targets(drafts, least, tmp_path):
     from primum.cli import main

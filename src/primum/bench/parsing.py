@@ -49,6 +49,9 @@ def register(kinds: Any) -> None:
         help="random weights of this size whose choices follow a text; its figures are rehearsals,"
         " not measurements of a model (default: 10M; dots is dots.ocr's 3B)",
     )
+    speed.add_argument(
+        "--image", help="of dots: the page to prefill, vision tower and all; else a prompt of words"
+    )
     speed.add_argument("--text", help="a UTF-8 file to rehearse; else words drawn at random")
     speed.add_argument("--noise", type=float, default=0.02, help="share of misread characters")
     speed.add_argument("--tokens", type=int, default=1024, help="length of the output")

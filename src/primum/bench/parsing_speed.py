@@ -18,7 +18,13 @@ from primum.parsing.decoding.cost import measure
 from primum.parsing.decoding.loop import Row, decode
 from primum.parsing.decoding.prefill import prefill
 from primum.parsing.peers import fixed_window
-from primum.parsing.rehearsal import SIZES, Follow, RehearsedRules, rehearsal_model
+from primum.parsing.rehearsal import (
+    SIZES,
+    Follow,
+    RehearsedRules,
+    dots_page,
+    rehearsal_model,
+)
 from primum.parsing.speculation.budget import MeasuredBudget
 from primum.parsing.speculation.draft import Draft
 from primum.parsing.speculation.own_output import OwnOutput
@@ -44,9 +50,15 @@ def run(arguments: Any) -> int:
         raise UserError(f"There is no device {arguments.device} here", remedy="use --device cpu")
     dtype = getattr(torch, arguments.dtype)
     script, draft = _text(arguments)
+    picture = _page(arguments)
     model = rehearsal_model(arguments.rehearse, dtype, arguments.device)
     ids = torch.randint(3, 1000, (1, PROMPT), device=arguments.device)
     options = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if picture is not None:
+        options = dots_page(model, picture)
+        print(f"a page of {picture.width} x {picture.height} pixels: prompt and vision take "
+              f"{_prefilling(model, options):.2f} s")  # fmt: skip
+    prompt = options["input_ids"].shape[1]
     costs = measure(model, prefill(model, options, max_new_tokens=len(script)))
     ours, idle = (Speculator([RegionMatch(), OwnOutput()], MeasuredBudget(costs)) for _ in range(2))
     window = fixed_window()
@@ -66,13 +78,13 @@ def run(arguments: Any) -> int:
         return time.perf_counter() - began, one.trace
 
     def generated(length: int, **more: Any) -> tuple[float, None]:
-        follow = [Follow(script, PROMPT)]
+        follow = [Follow(script, prompt)]
         began = time.perf_counter()
         out = model.generate(
             **options, do_sample=False, max_new_tokens=length, logits_processor=follow, **more
         )
         seconds = time.perf_counter() - began
-        if out[0, PROMPT:].tolist() != script[:length]:
+        if out[0, prompt:].tolist() != script[:length]:
             raise AssertionError("generate left the script")
         return seconds, None
 
@@ -130,6 +142,7 @@ def run(arguments: Any) -> int:
     if arguments.output:
         figures = {
             "rehearsal": arguments.rehearse, "dtype": arguments.dtype, "tokens": len(script),
+            "prompt": prompt,
             "noise": arguments.noise, "fastest_plain": fastest, "seconds": taken, "costs": costs,
             "forwards": {name: trace.forwards for name, trace in traces.items()},
             "mean_nodes": {name: trace.mean_nodes for name, trace in traces.items()},
@@ -178,6 +191,31 @@ def missing(device: str) -> dict[str, str]:
         found["generate, static cache + graphs"] = "CUDA graphs need a GPU"
         found["memory of each arm"] = "one process on a CPU; on a GPU see the peak below"
     return found
+
+
+def _page(arguments: Any) -> Any:
+    """The picture to prefill, where one was given."""
+    if arguments.image is None:
+        return None
+    if arguments.rehearse != "dots":
+        raise UserError("Only a rehearsal of dots sees pages", remedy="--rehearse dots")
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(arguments.image) as picture:
+            return picture.convert("RGB")
+    except (UnidentifiedImageError, OSError) as error:
+        raise UserError(f"This picture cannot be read: {error}", file=arguments.image) from None
+
+
+def _prefilling(model: Any, options: dict[str, Any]) -> float:
+    """Seconds of the second prefill of a page; the first one warms up."""
+    for _ in range(2):
+        began = time.perf_counter()
+        sequence = prefill(model, options, max_new_tokens=8)
+        sequence.logits.float().argmax().item()  # waits for the device
+        seconds = time.perf_counter() - began
+    return seconds
 
 
 def _text(arguments: Any) -> tuple[list[int], list[Draft]]:
