@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -112,7 +111,7 @@ def write_gallery(
     path = folder / FILE
     partial = path.with_name(f".{FILE}.partial")
     with full_disk_named(path), partial.open("w", encoding="utf-8") as stream:
-        stream.write(head.replace("TITLE", html.escape(f"{len(entries)} pictures in nested regions")))
+        stream.write(head)
         stream.write(script("about", json.dumps(about)))
         stream.write(middle)
         for number, entry in enumerate(shown):
