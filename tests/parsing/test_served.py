@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from primum.cli import main
+from primum.parsing.docvlm import DocVlmTiny
 from primum.parsing.jobs import served
 from primum.parsing.synthesis.page import Recipe, make_page
 
@@ -137,3 +138,21 @@ def test_what_a_server_cannot_do_is_refused(
     assert parse(server, pages, tmp_path / "out", "--devices", "2") == 2
     server.model = ""
     assert "--model" in capsys.readouterr().err
+
+
+def test_an_estimate_times_the_server_and_the_model_in_turn(
+    server: Server, pages: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    source = DocVlmTiny(encoder=1, decoder=1, width=32, heads=2, sight=32)
+    source.model().save_pretrained(tmp_path / "model")
+    source.processor().save_pretrained(tmp_path / "model")
+    command = [
+        "parse", "estimate", str(pages), "--endpoint", f"http://127.0.0.1:{server.server_port}",
+        "--pages", "2", "--gpu-price", "2.5", "--max-new-tokens", "4", "--drafts", "none",
+    ]  # fmt: skip
+    assert main([*command, "--model", str(tmp_path / "model")]) == 0
+    said = capsys.readouterr().out
+    assert "4 pages, from 2 of them" in said and "is the cheapest" in said
+    assert "not measured" not in said and len(server.asked) == 3  # one to warm up
+    assert main(command) == 0
+    assert "plain: not measured: no --model was given" in capsys.readouterr().out

@@ -123,6 +123,7 @@ def estimate() -> argparse.ArgumentParser:
     add_reading(parser)
     parser.add_argument("--pages", type=int, default=50, metavar="N", help="of the sample")
     parser.add_argument("--gpu-price", type=float, metavar="P", help="of an hour of this device")
+    parser.add_argument("--endpoint-model", metavar="NAME", help="as the server calls it")
     parser.add_argument("--endpoint-price", type=float, metavar="P", help="of the server's hour")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.set_defaults(run=run_estimate)

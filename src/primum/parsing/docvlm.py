@@ -28,7 +28,7 @@ TEMPLATE = "{{ '<image>' }}{{ '<start>' }}"
 
 @dataclass(frozen=True)
 class DocVlmTiny:
-    """A fresh docvlm-tiny; the defaults have 3.4 million weights.
+    """A fresh docvlm-tiny; the defaults have 3.3 million weights.
 
     Args:
         encoder, decoder: Layers of each.

@@ -9,6 +9,7 @@ import torch
 
 T = TypeVar("T")
 REPEATS = 5  # repetitions at the end that count as a loop
+SHORTEST = 40  # tokens that they are together, at least: a row of dots is no loop
 PERIOD = 200  # tokens of what is repeated, at most
 EVERY = 16  # tokens between two looks
 
@@ -16,12 +17,12 @@ EVERY = 16  # tokens between two looks
 def loop_at_end(tokens: Sequence[Any]) -> int:
     """Tokens of the passage that an output ends in again and again; 0 where it does not.
 
-    >>> loop_at_end([1, 2, 3] + [7, 8] * 6), loop_at_end([1, 2, 3, 4, 5, 6, 7, 8])
+    >>> loop_at_end([1, 2, 3] + [7, 8] * 20), loop_at_end([1, 2, 3] + [7, 8] * 6)
     (2, 0)
     """
     for period in range(1, min(PERIOD, len(tokens) // REPEATS) + 1):
-        tail = list(tokens[-period:])
-        if list(tokens[-period * REPEATS :]) == tail * REPEATS:
+        times = max(REPEATS, -(-SHORTEST // period))
+        if list(tokens[-period * times :]) == list(tokens[-period:]) * times:
             return period
     return 0
 
@@ -29,7 +30,7 @@ def loop_at_end(tokens: Sequence[Any]) -> int:
 def without_loop(tokens: Sequence[T]) -> list[T]:
     """What repeats at the end is kept once.
 
-    >>> without_loop([1, 2, 3] + [7, 8] * 6)
+    >>> without_loop([1, 2, 3] + [7, 8] * 20)
     [1, 2, 3, 7, 8]
     """
     kept = list(tokens)

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from transformers.utils.logging import disable_progress_bar
 
 from primum.errors import UserError
 from primum.jobs.shards import share
@@ -19,7 +20,7 @@ from primum.parsing.jobs import devices as several
 from primum.parsing.jobs.estimate import estimates, sampled, timed, verdict
 from primum.parsing.jobs.exports import export
 from primum.parsing.jobs.index import Entry
-from primum.parsing.jobs.inputs import DPI, PageInput, find_pages, page_range
+from primum.parsing.jobs.inputs import DPI, PageInput, close_pdfs, find_pages, page_range
 from primum.parsing.jobs.job import LOOKED, Job
 from primum.parsing.jobs.output import Output
 from primum.parsing.jobs.readers import chosen_model, local, served
@@ -37,6 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     except ValueError as error:
         raise UserError(str(error)) from None
     check(arguments)
+    disable_progress_bar()  # there is one of ours
     name, note = chosen_model(arguments)
     pages = list(find_pages(arguments.input, chosen))
     folder = Path(arguments.output)
@@ -95,6 +97,7 @@ def told(
         }
         report = write_report(folder, pages, facts, dots(arguments))
         console.print(f"report: {report}", markup=False, highlight=False)
+    close_pdfs()
     return 1 if counts["failed"] else 0
 
 
@@ -113,7 +116,7 @@ def run_estimate(arguments: argparse.Namespace) -> int:
         plain = local(arguments, name, "plain").decoder
         ways = {"plain": Here(reader, plain), "drafted": Here(reader)}
     if arguments.endpoint:
-        ways["endpoint"] = served(arguments)
+        ways["endpoint"] = served(arguments, arguments.endpoint_model)
     job = made_job(arguments, name, Path("."), (0, 1), next(iter(ways.values())))
     sample = sampled(pages, arguments.pages, arguments.seed)
     taken = timed(job, ways, sample)
@@ -131,6 +134,7 @@ def run_estimate(arguments: argparse.Namespace) -> int:
         if way not in ways:
             why = "no --endpoint was given" if way == "endpoint" else "no --model was given"
             console.print(f"{way}: not measured: {why}", markup=False)
+    close_pdfs()
     if any(one.sample for one in found):
         console.print(verdict(found, price), markup=False)
     return 0
@@ -153,7 +157,11 @@ def made_job(
     from primum.parsing.drafters.ocr import OcrDrafter
 
     if reads is None:
-        reads = served(arguments) if arguments.endpoint else Here(local(arguments, name))
+        reads = (
+            served(arguments, arguments.model)
+            if arguments.endpoint
+            else Here(local(arguments, name))
+        )
     drafter = NativeDrafter if arguments.drafts == "native" else OcrDrafter
     drafted = arguments.drafts in LOOKED and arguments.decoding != "plain"
     saved = Path(arguments.drafts_from) if arguments.drafts_from else None

@@ -98,6 +98,12 @@ def opened(file: Path) -> TextLayer:
     return _open[file]
 
 
+def close_pdfs() -> None:
+    """Let go of the PDF that is held open."""
+    while _open:
+        _open.popitem()[1].close()
+
+
 def find_pages(given: str | Path, chosen: range | None = None) -> Iterator[PageInput]:
     """The pages of a picture, a PDF, or a folder of both, in the order of their names.
 

@@ -17,8 +17,8 @@ from primum.parsing.targets.known import adapter_named, named
 
 TINY = ("docvlm-tiny", "docvlm_tiny", "parsing/docvlm_tiny")
 DEMO = (
-    "docvlm-tiny is a demo only: it reads nothing but pages like those it was made from, and those"
-    " with mistakes"
+    "docvlm-tiny is a demo only: it shows decoding at work, and does not read well enough for use;"
+    " how well stands in checkpoints/parsing/docvlm_tiny.yaml"
 )
 
 
@@ -27,16 +27,18 @@ def chosen_model(arguments: argparse.Namespace, local: bool = False) -> tuple[st
 
     Args:
         arguments: Of the command.
-        local: Whether an endpoint may go without a model here.
+        local: Whether `--model` is read here although there is an endpoint.
 
     Raises:
         UserError: No model was named.
     """
     name = arguments.model
-    if arguments.endpoint:
-        return ("" if local else name or arguments.endpoint), ""
+    if arguments.endpoint and not local:
+        return name or arguments.endpoint, ""
     if name in TINY:
         return name, DEMO
+    if arguments.endpoint and not name:
+        return "", ""
     if name:
         return name, ""
     raise UserError(
@@ -71,6 +73,6 @@ def local(arguments: argparse.Namespace, name: str, decoding: Mode | None = None
     return PageReader(model, arguments.prompt, decoder, device=arguments.device or "auto")
 
 
-def served(arguments: argparse.Namespace) -> Served:
-    """The server that was named."""
-    return Served(arguments.endpoint, arguments.model, arguments.prompt)
+def served(arguments: argparse.Namespace, name: str | None) -> Served:
+    """The server that was named; `name` is what it calls the model."""
+    return Served(arguments.endpoint, name, arguments.prompt)
