@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import LightningModule
-from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR
 
 from primum.errors import UserError
 from primum.language.batches import IGNORED
@@ -30,13 +25,13 @@ from primum.parsing.pretrained import PretrainedVlm
 from primum.parsing.reader import read_plainly
 from primum.parsing.samples import Encoder, Sample
 from primum.parsing.targets.adapter import AdaptedTarget, Adapter
+from primum.training.finetuning import FineTuning, OptimizerBuilder
 from primum.training.strategies import shards_parameters, whole_here
 
-OptimizerBuilder = Callable[[Iterable[nn.Parameter]], Optimizer]
 NOT_INPUTS = ("labels", "read", "looks", "ids", "answer_from", "loss_scale")
 
 
-class ParsingModule(LightningModule):
+class ParsingModule(FineTuning):
     """A vision-language model that learns to write a page's Markdown, whole or by adapter.
 
     The loss of an optimizer step is the sum of -log p over its tokens divided by their number over
@@ -69,22 +64,19 @@ class ParsingModule(LightningModule):
         max_new_tokens: int = 1024,
         decoder: Decoder | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(optimizer, warmup, final)
         if reading and not isinstance(model, DocVlmTiny):
             raise UserError(
                 "The line reader is for docvlm-tiny's encoder", remedy="module.reading=0"
             )
-        self.source, self.build_optimizer, self.adapter = model, optimizer, adapter
-        self.reading, self.warmup, self.final = reading, warmup, final
+        self.source, self.adapter, self.reading = model, adapter, reading
         self.checkpointing, self.max_new_tokens = checkpointing, max_new_tokens
         self.decoder = decoder
         self.tiny = isinstance(model, DocVlmTiny)
         self.encoder = Encoder(model.processor(), prompt, grid=GRID if self.tiny else None)
-        self.model: Any = None  # a PreTrainedModel, or a PeftModel around one
         self.reader: LineReader | None = None
         self.guide: Guide | None = None
         self.errors = CharacterErrorRate()
-        self.strict_loading = False  # frozen weights are not in our checkpoints
 
     def configure_model(self) -> None:
         """Build the model once, sharded where the strategy shards parameters."""
@@ -226,34 +218,6 @@ class ParsingModule(LightningModule):
             for name, value in batch.items()
         }
 
-    def configure_optimizers(self) -> OptimizerLRScheduler:
-        trainable = [weight for weight in self.parameters() if weight.requires_grad]
-        optimizer = self.build_optimizer(trainable)
-        steps = int(self.trainer.estimated_stepping_batches)
-        rise = max(1, round(self.warmup * steps))
-
-        def share_of_peak(step: int) -> float:
-            if step < rise:
-                return (step + 1) / rise
-            fallen = min(1.0, (step - rise) / max(1, steps - rise))
-            return self.final + (1 - self.final) * (1 + math.cos(math.pi * fallen)) / 2
-
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": LambdaLR(optimizer, share_of_peak), "interval": "step"},
-        }
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Leave frozen weights out: they are the base model, known by its hashes."""
-        named = self.named_parameters(remove_duplicate=False)  # tied weights have two names
-        frozen = {name for name, weight in named if not weight.requires_grad}
-        if "state_dict" in checkpoint:
-            checkpoint["state_dict"] = {
-                name: value
-                for name, value in checkpoint["state_dict"].items()
-                if name not in frozen
-            }
-
     def save_pretrained(self, directory: Path, state_dict: dict[str, Tensor]) -> None:
         """Write a plain Hugging Face directory: adapter or weights, processor, tokenizer.
 
@@ -261,12 +225,7 @@ class ParsingModule(LightningModule):
             directory: An existing folder.
             state_dict: This module's whole state, gathered from all ranks.
         """
-        weights = {
-            name.removeprefix("model."): value.cpu().contiguous()
-            for name, value in state_dict.items()
-            if name.startswith("model.")
-        }
-        self.model.save_pretrained(directory, state_dict=weights)
+        self.model.save_pretrained(directory, state_dict=self.model_weights(state_dict))
         self.encoder.processor.save_pretrained(directory)
 
     def manifest_facts(self) -> dict[str, Any]:
