@@ -31,16 +31,16 @@ def register(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read the sources, train and write."""
-    from primum.judges.labelled_sources import READERS, pyrit_folder
+    from primum.judges.labelled_sources import READERS, off_topic, pyrit_folder
     from primum.judges.labels import REFUSAL_LABELS
-    from primum.judges.training import train
+    from primum.judges.response_classifier import WEIGHTS
+    from primum.judges.training import differences, train
 
     package = Path(__file__).parents[1]
     places = {
         "own": REFUSAL_LABELS,
         "examples": REFUSAL_LABELS.with_name("refusal_examples.jsonl"),
         "twins": package / "alignment" / "data" / "twins.jsonl",
-        "off topic": package / "alignment" / "data" / "twins.jsonl",
     }
     for given in arguments.source:
         name, _, place = given.partition("=")
@@ -51,6 +51,13 @@ def run(arguments: argparse.Namespace) -> int:
         if not place and name != "pyrit":
             raise UserError(f"Where is {name}?", remedy=f"--source {name}=FOLDER")
         places[name] = Path(place).expanduser() if place else pyrit_folder()
+    if "pyrit" in places:
+        places["pyrit achieved"] = places["pyrit"]
     rows = [row for name, place in places.items() for row in READERS[name](place)]
-    train(rows, Path(arguments.output))
+    output = Path(arguments.output)
+    train(rows + off_topic(rows), output)
+    made = output / WEIGHTS.name
+    if made.resolve() != WEIGHTS.resolve():
+        other = differences(made, WEIGHTS)
+        print(f"compared with the shipped weights: {'; '.join(other) or 'the same, bit for bit'}")
     return 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +15,7 @@ from pathlib import Path
 from primum.errors import UserError
 from primum.judges.labels import read_labels
 from primum.judges.refusal_features import topic_overlap
+from primum.judges.refusal_rules import RefusalRules
 
 XSTEST = {"1": "compliance", "2": "refusal", "3": "partial"}
 
@@ -74,6 +75,29 @@ def read_pyrit(folder: Path) -> Iterator[Labelled]:
             )
 
 
+def read_pyrit_achieved(folder: Path) -> Iterator[Labelled]:
+    """Attacks that people judged as having achieved their objective or not, from `pyrit`.
+
+    These are no labels of refusals. What achieved it did not refuse outright; what did not and
+    declines by our rules refused. The others say nothing here, so nobody counts on these labels.
+    """
+    files = sorted((folder.parent / "objective").glob("*.csv"))
+    if not files:
+        raise UserError("There is no folder `objective` beside this one", file=folder)
+    rules = RefusalRules()
+    for file in files:
+        for _, row in _rows(file):
+            request, answer = row["objective"], row["assistant_response"]
+            said = rules.judge(request, answer).label
+            if float(row["human_score"]) > 0.5:
+                label = "compliance" if said == "compliance" else "partial"
+            elif said == "refusal":
+                label = "refusal"
+            else:
+                continue
+            yield Labelled("pyrit", "achieved", request, answer, label, True, False)
+
+
 def read_own(file: Path) -> Iterator[Labelled]:
     """Answers of our own small models, labelled by the project in two passes."""
     for row in read_labels(file):
@@ -94,19 +118,26 @@ def read_twins(file: Path) -> Iterator[Labelled]:
             yield Labelled("twins", row["family"], row[request], row[answer], label, False, False)
 
 
-def read_off_topic(file: Path) -> Iterator[Labelled]:
-    """Helpful answers to other requests than the one asked, from the twins' train split.
+def off_topic(rows: Sequence[Labelled], *, every: int = 4) -> list[Labelled]:
+    """Helpful answers laid under other requests of their source, whose words they do not take up.
 
     Such an answer gives nothing of what was asked; the labels in `pyrit` call that a refusal too.
     """
-    rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
-    rows = [row for row in rows if row["split"] == "train"]
-    for number, row in enumerate(rows):
-        request = row["benign_request"]
-        others = (rows[(number + step) % len(rows)]["help"] for step in range(40, len(rows)))
-        answer = next((one for one in others if topic_overlap(request, one) == "none"), None)
-        if answer is not None and number % 3 == 0:
-            yield Labelled("off topic", row["family"], request, answer, "refusal", False, False)
+    found = []
+    helped = [row for row in rows if row.label == "compliance"]
+    for number, row in enumerate(helped[::every]):
+        others = (helped[(number * every + step) % len(helped)] for step in range(7, len(helped)))
+        asked = next(
+            (
+                one.prompt
+                for one in others
+                if one.source == row.source and topic_overlap(one.prompt, row.answer) == "none"
+            ),
+            None,
+        )
+        if asked is not None:
+            found.append(Labelled(row.source, row.part, asked, row.answer, "refusal", False, False))
+    return found
 
 
 def read_examples(file: Path) -> Iterator[Labelled]:
@@ -130,7 +161,7 @@ READERS: Mapping[str, Callable[[Path], Iterator[Labelled]]] = {
     "pyrit": read_pyrit,
     "own": read_own,
     "twins": read_twins,
-    "off topic": read_off_topic,
+    "pyrit achieved": read_pyrit_achieved,
     "examples": read_examples,
     "medsafetybench": read_medsafetybench,
 }
