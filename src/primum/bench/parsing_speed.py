@@ -168,16 +168,16 @@ def _print(
     wide = ", ".join(f"{width}: {seconds / costs[1]:.2f}" for width, seconds in costs.items())
     print(f"a wider forward costs c(q)/c(1) = {wide}; c(1) = {1000 * costs[1]:.1f} ms")
     print(
-        f"{'':34}{'seconds':>9}{'tokens/forward':>16}{'nodes':>7}{'h/1000':>9}"
+        f"{'':36}{'seconds':>9}{'tokens/forward':>16}{'nodes':>7}{'h/1000':>9}"
         f"  speed against {fastest}"
     )
     for name, seconds in taken.items():
         trace = traces.get(name)
         per = f"{trace.tokens_per_forward:16.2f}{trace.mean_nodes:7.1f}" if trace else " " * 23
         ratio = paired_ratio(taken[fastest], seconds)
-        print(f"{name:34}{median(seconds):9.2f}{per}{1000 * median(seconds) / 3600:9.2f}  {ratio}")
+        print(f"{name:36}{median(seconds):9.2f}{per}{1000 * median(seconds) / 3600:9.2f}  {ratio}")
     for name, why in missing(arguments.device).items():
-        print(f"{name:34}not measured: {why}")
+        print(f"{name:36}not measured: {why}")
     for name in ("our loop, drafts on", "fixed window (paper)"):
         trace = traces[name]
         parts = ", ".join(f"{who} {count}" for who, count in trace.by_claim().items())
