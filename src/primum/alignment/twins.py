@@ -7,6 +7,7 @@ families, never single rows, are split: train, validation (watched while trainin
 """
 
 import json
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from typing import Literal, get_args
@@ -31,16 +32,26 @@ def pairs(split: Split) -> list[dict[str, str]]:
 
 
 def conversations(
-    split: Split, *, kinds: tuple[str, ...] = ("unsafe", "benign")
+    split: Split,
+    *,
+    kinds: tuple[str, ...] = ("unsafe", "benign"),
+    openings: Mapping[str, str] | None = None,
 ) -> list[Conversation]:
-    """Each pair as two conversations, unsafe then benign, with the answer to learn."""
+    """Each pair as two conversations, unsafe then benign, with the answer to learn.
+
+    Args:
+        openings: Words that every answer of a kind begins with. Refusals begin alike (half with
+            `I`), help in 182 ways, so greedy decoding refuses as soon as refusing is likelier than
+            the likeliest first word of help; one opening sets refusing against helping as a whole.
+    """
     answers = {"unsafe": "refusal", "benign": "help"}
+    begin = {kind: f"{words} " for kind, words in (openings or {}).items()}
     return [
         Conversation(
             id=f"{row['pair']}-{kind}",
             messages=(
                 {"role": "user", "content": row[f"{kind}_request"]},
-                {"role": "assistant", "content": row[answers[kind]]},
+                {"role": "assistant", "content": begin.get(kind, "") + row[answers[kind]]},
             ),
             rejected=None,
             file="twins.jsonl",
