@@ -135,7 +135,7 @@ def test_an_interrupt_keeps_finished_pages(tmp_path: Path) -> None:
         source,
         out,
         tmp_path / "log",
-        "0.2",
+        "1.0",
     ]
     running = subprocess.Popen([str(part) for part in command], stderr=subprocess.DEVNULL)
     while running.poll() is None and not (out.is_dir() and len(read_index(out, Entry)) >= 2):

@@ -72,7 +72,8 @@ class Masks(NamedTuple):
         Returns:
             (height, width) segment ids, 0 where there is none, and each one's category.
         """
-        segments, categories = np.zeros(tuple(self.labels.shape), np.int64), {}
+        segments = np.zeros(tuple(self.labels.shape), np.int64)
+        categories: dict[int, int] = {}
         rows = zip(self.masks, self.scores, self.semantic, self.prototype, strict=True)
         for mask, score, semantic, prototype in rows:
             if semantic or score < least_score:
