@@ -90,6 +90,7 @@ def test_one_poisoned_page_never_stops_the_rest(ten: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.process
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("kills", [1, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_kill_costs_the_page_in_work_at_most(ten: Path, tmp_path: Path, kills: int) -> None:
     count = 10 * (1 if kills == 1 else 12)
@@ -119,6 +120,7 @@ def test_a_kill_costs_the_page_in_work_at_most(ten: Path, tmp_path: Path, kills:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("shape", ["one file", "500 files"])
 def test_memory_of_five_thousand_pages(ten: Path, tmp_path: Path, shape: str) -> None:
     if shape == "one file":
