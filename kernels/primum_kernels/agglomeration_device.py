@@ -55,7 +55,7 @@ class Supernodes:
         options = self.options
         similar, passed = similarities(
             self.feature, self.total, self.area, self.voter, self.root, self.pairs,
-            active.to(torch.int32), threshold, self.weights, options.strict,
+            active.to(torch.int32), threshold, self.weights, options.strict, options.balance,
         )  # fmt: skip
         if options.rounds == STABLE:
             active = active & (passed > 0)
@@ -144,7 +144,7 @@ def device(features: Tensor, options: Options) -> Agglomeration:
             rows, known = nodes.largest(areas)
             root = semantic_roots(
                 nodes.feature, nodes.total, nodes.area, nodes.voter, nodes.root, rows, known,
-                threshold, nodes.weights, options.strict,
+                threshold, nodes.weights, options.strict, options.balance,
             )  # fmt: skip
             semantic.append(ranked(root, nodes.place))
             missed += nodes.starts().sum(1) - known

@@ -1,9 +1,9 @@
 """UniAP on the CPU: the same result as the definition, with most of its arithmetic left out.
 
 The affinity is never formed, because a region's mean relation to a token is the product of the
-region's mean and that token. Every pair of supernodes carries bounds of its similarity, from three
-ever dearer sources, and is looked at more closely only while its merge is undecided and would
-change something:
+region's mean and that token. For `paper`, every pair of supernodes carries bounds of its
+similarity, from three ever dearer sources, and is looked at more closely only while its merge is
+undecided and would change something:
 
 1. the cosine alone, as spatial similarity is at most one;
 2. second moments: a mean of absolute values is at most the root of the mean square;
@@ -30,6 +30,7 @@ from primum_kernels.agglomeration import (
     assemble,
     grid_edges,
     refuse_what_is_not_finite,
+    size_weight,
     tie_hash,
     voting_tokens,
 )
@@ -37,23 +38,31 @@ from primum_kernels.agglomeration import (
 CHUNK = 256  # rows of a product held at once: 256 x 2304 floats stay in the cache
 GUARD = 1e-5  # bounds decide only beyond this, far above the rounding of float32
 COSINE, MOMENTS, EXACT = 0, 1, 2
+LEAST = np.iinfo(np.int64).min
 
 Array = np.ndarray[Any, Any]
 
 
 @dataclass
 class Pairs:
-    """Supernode pairs and what is known of their similarity; `first` and `second` are rows."""
+    """Supernode pairs and what is known of their similarity; `first` and `second` are rows.
+
+    Without bounds (`depth` is None), `low` is the similarity itself.
+    """
 
     first: Array
     second: Array
-    alike: Array  # cosine
     low: Array  # bounds of the similarity
     high: Array
-    depth: Array  # source of the bounds
+    alike: Array  # cosine
+    depth: Array | None  # source of the bounds
 
     def __getitem__(self, which: Array) -> "Pairs":
-        return Pairs(*(value[which] for value in vars(self).values()))
+        first, second, low = self.first[which], self.second[which], self.low[which]
+        if self.depth is None:
+            return Pairs(first, second, low, low, low, None)
+        high, alike, depth = self.high[which], self.alike[which], self.depth[which]
+        return Pairs(first, second, low, high, alike, depth)
 
     def __len__(self) -> int:
         return len(self.first)
@@ -61,8 +70,12 @@ class Pairs:
 
 def joined(one: Pairs, other: Pairs) -> Pairs:
     """Both sets of pairs."""
-    both = zip(vars(one).values(), vars(other).values(), strict=True)
-    return Pairs(*(np.concatenate(values) for values in both))
+    if one.depth is None:
+        both = ((one.first, other.first), (one.second, other.second), (one.low, other.low))
+        first, second, low = (np.concatenate(values) for values in both)
+        return Pairs(first, second, low, low, low, None)
+    every = zip(vars(one).values(), vars(other).values(), strict=True)
+    return Pairs(*(np.concatenate(values) for values in every))
 
 
 def unite(root: Array, first: Array, second: Array) -> Array:
@@ -91,12 +104,16 @@ class Supernodes:
         self.voter = token
         if options.voters > 1:
             self.voter = token[voting_tokens(height, width, options.voters)]
-        self.root = np.arange(len(token))
+        self.place = np.arange(len(token))
+        self.root = self.place
         self.area = np.ones(len(token), np.int64)
-        # rows never written stay untouched memory: a single token is its own sum and feature
-        self.total, self.feature = torch.empty_like(token), torch.empty_like(token)
-        self.pooled = np.zeros(len(token), bool)
-        self.stale = np.zeros(len(token), bool)  # features that wait to be pooled
+        # with sums of features and cosines of them nobody reads a merged token again
+        own = options.pooling == "sum" and options.similarity == "feature"
+        self.total = token if own else token.clone()
+        self.scale = np.ones(len(token), np.float32)  # `sum`: features are scaled totals
+        self.feature = token.clone() if options.pooling == "mean" else token
+        self.plain = True  # every supernode is a token with the token's own feature
+        self.stale = np.zeros(len(token), bool)  # features that wait for their vote
         self.moment, self.centre = Tensor(), Tensor()  # of the voters, made when first needed
 
         first, second = grid_edges(height, width).numpy()
@@ -109,56 +126,65 @@ class Supernodes:
 
     def alive(self) -> Array:
         """Rows of the supernodes, in raster order."""
-        return np.flatnonzero(self.root == np.arange(len(self.root)))
+        return np.flatnonzero(self.root == self.place)
 
     # ------------------------------------------------------------------------- similarity
 
+    def most(self, alike: Array, first: Array, second: Array) -> Array:
+        """The most that similarity can be by the cosine: itself, unless it has a spatial part."""
+        if self.options.similarity == "paper":
+            return self.options.weights[0] * alike + self.options.weights[1] + GUARD
+        if not self.options.balance:
+            return alike
+        one, other = self.area[first], self.area[second]
+        weight = size_weight(at(one), at(other), len(self.root), self.options.balance).numpy()
+        return (1 - (1 - alike) * weight).astype(np.float32)
+
     def bounded(self, first: Array, second: Array, alike: Array) -> Pairs:
         """Pairs with the bounds that their cosines give."""
-        depth = np.full(len(first), COSINE)
+        high = self.most(alike, first, second)
         if self.options.similarity == "feature":
-            return Pairs(first, second, alike, alike.copy(), alike.copy(), depth + EXACT)
-        high = self.options.weights[0] * alike + self.options.weights[1] + GUARD
+            return Pairs(first, second, high, high, high, None)
         low = np.full_like(high, -np.inf)
-        if not self.pooled.any():  # |f - g|^2 = 2 - 2 cos for tokens, and d' M d <= |M| |d|^2
+        if self.plain:  # |f - g|^2 = 2 - 2 cos for tokens, and d' M d <= |M| |d|^2
             most = self.moments()[0].norm().item() * (2 - 2 * alike).clip(0)
             low = high - self.options.weights[1] * np.sqrt(most) - 2 * GUARD
-        return Pairs(first, second, alike, low, high, depth)
+        return Pairs(first, second, low, high, alike, np.full(len(first), COSINE))
 
     def score(self) -> None:
         """Score the pairs whose supernodes have changed."""
         first, second = self.unscored
-        if len(first):
-            self.freshen(np.concatenate([first, second]))
-            alike = np.empty(len(first), np.float32)
-            for begin in range(0, len(first), CHUNK):
-                chunk = slice(begin, begin + CHUNK)
-                one, other = self.features(first[chunk]), self.features(second[chunk])
-                alike[chunk] = torch.linalg.vecdot(one, other)
-            self.pairs = joined(self.pairs, self.bounded(first, second, alike))
-            self.unscored = first[:0], second[:0]
+        if not len(first):
+            return
+        self.freshen(np.concatenate([first, second]))
+        alike = np.empty(len(first), np.float32)
+        by_sum = self.options.pooling == "sum"
+        source = self.total if by_sum else self.feature
+        for begin in range(0, len(first), CHUNK):
+            chunk = slice(begin, begin + CHUNK)
+            one = source.index_select(0, at(first[chunk])).numpy()
+            other = source.index_select(0, at(second[chunk])).numpy()
+            np.einsum("nc,nc->n", one, other, out=alike[chunk])
+        if by_sum:
+            alike *= self.scale[first] * self.scale[second]
+        self.pairs = joined(self.pairs, self.bounded(first, second, alike))
+        self.unscored = first[:0], second[:0]
 
     def features(self, rows: Array) -> Tensor:
         """Unit features, (rows, channels)."""
-        return self.stored(self.feature, self.pooled[rows], rows)
+        if self.options.pooling == "sum":
+            return self.sums(rows).mul_(at(self.scale[rows])[:, None])
+        return self.feature.index_select(0, at(rows))
 
     def sums(self, rows: Array) -> Tensor:
         """Sum of each supernode's tokens, (rows, channels)."""
-        return self.stored(self.total, self.area[rows] > 1, rows)
+        return self.total.index_select(0, at(rows))
 
     def means(self, rows: Array) -> Tensor:
         """Mean token of each supernode, (rows, channels)."""
         area = self.area[rows]
         sums = self.sums(rows)
         return sums.div_(at(area)[:, None]) if area.max(initial=1) > 1 else sums
-
-    def stored(self, values: Tensor, written: Array, rows: Array) -> Tensor:
-        if written.all():
-            return values.index_select(0, at(rows))
-        found = self.token.index_select(0, at(rows))
-        if written.any():
-            found[at(written)] = values[at(rows[written])]
-        return found
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean over voters of f f^T and of f."""
@@ -169,6 +195,7 @@ class Supernodes:
 
     def tighten(self, pairs: Pairs, which: Array) -> None:
         """Bring pairs of one depth to the next, in place."""
+        assert pairs.depth is not None
         weight = self.options.weights[1]
         best = self.options.weights[0] * pairs.alike[which] + weight
         gap = self.means(pairs.first[which]) - self.means(pairs.second[which])
@@ -190,9 +217,11 @@ class Supernodes:
         return value > threshold if self.options.strict else value >= threshold
 
     def linked(self, pairs: Pairs, threshold: float) -> Array:
-        """Roots after joining every component of passing pairs."""
+        """Roots after joining every component of passing pairs; `self.root` if there is none."""
         sure = self.reaches(pairs.low, threshold)
         root = unite(self.root, pairs.first[sure], pairs.second[sure])
+        if pairs.depth is None:
+            return root
         for depth in (COSINE, MOMENTS):
             while True:
                 open_ = (pairs.depth == depth) & self.reaches(pairs.high, threshold)
@@ -210,6 +239,21 @@ class Supernodes:
 
     def reciprocal(self, pairs: Pairs, threshold: float) -> Array:
         """Roots after joining passing pairs that are the best of both their ends."""
+        if pairs.depth is not None:
+            pairs = pairs[self.contested(pairs, threshold)]
+        pairs = pairs[self.reaches(pairs.low, threshold)]
+        low, high = np.minimum(pairs.first, pairs.second), np.maximum(pairs.first, pairs.second)
+        key = np.rint(pairs.low.astype(np.float64) * TIE_GRID).astype(np.int64) * 2**16
+        key += tie_hash(at(low), at(high)).numpy()
+        top = np.full(len(self.root), LEAST)
+        np.maximum.at(top, pairs.first, key)
+        np.maximum.at(top, pairs.second, key)
+        kept = (key == top[pairs.first]) & (key == top[pairs.second])
+        return unite(self.root, pairs.first[kept], pairs.second[kept])
+
+    def contested(self, pairs: Pairs, threshold: float) -> Array:
+        """Which pairs may be the best of both ends; all that matters of them is made exact."""
+        assert pairs.depth is not None
         while True:
             best = np.full(len(self.root), -np.inf, pairs.low.dtype)
             np.maximum.at(best, pairs.first, pairs.low)
@@ -222,85 +266,73 @@ class Supernodes:
             able = (leads & contested[pairs.first]) | (trails & contested[pairs.second])
             which = np.flatnonzero(able & (pairs.depth < EXACT))
             if not len(which):
-                break
+                return able
             shallow = pairs.depth[which]
             self.tighten(pairs, which[shallow == shallow.min()][: 4 * CHUNK])
-        pairs = pairs[able & self.reaches(pairs.low, threshold)]
-        low, high = np.minimum(pairs.first, pairs.second), np.maximum(pairs.first, pairs.second)
-        key = np.rint(pairs.low.astype(np.float64) * TIE_GRID).astype(np.int64) * 2**16
-        key += tie_hash(at(low), at(high)).numpy()
-        top = np.full(len(self.root), np.iinfo(np.int64).min)
-        np.maximum.at(top, pairs.first, key)
-        np.maximum.at(top, pairs.second, key)
-        kept = (key == top[pairs.first]) & (key == top[pairs.second])
-        return unite(self.root, pairs.first[kept], pairs.second[kept])
 
     # ------------------------------------------------------------------------------ merge
 
     def merge(self, root: Array) -> None:
-        """Contract to these roots. Features and pairs that this changes wait until asked for."""
-        alive = self.alive()
-        owner = root[alive]
-        grown = np.zeros(len(root), bool)
-        grown[owner[owner != alive]] = True
-        members = alive[grown[owner]]
-        members = members[np.argsort(root[members], kind="stable")]
-        heads, start = np.unique(root[members], return_index=True)
-        if len(heads):
-            total = self.gathered(self.total, self.area[members] > 1, members, start)
-            if self.options.pooling == "mean":
-                pooled = self.pooled[members]
-                self.write(heads, self.gathered(self.feature, pooled, members, start))
-            self.total[at(heads)] = total
-            self.area[heads] = np.add.reduceat(self.area[members], start)
+        """Contract to these roots. Votes and pairs that this changes wait until asked for."""
+        pooling = self.options.pooling
+        changed = np.zeros(len(root), bool)
+        moved = np.flatnonzero((self.root == self.place) & (root != self.place))
+        if len(moved):
+            owner = root[moved]
+            order = np.argsort(owner, kind="stable")
+            moved, owner = moved[order], owner[order]
+            start = np.flatnonzero(leads(owner))
+            heads, runs = owner[start], np.diff(start, append=len(owner))
+            changed[heads] = True
+            sums = self.sums(heads).add_(combined(self.total, moved, runs))
+            self.total[at(heads)] = sums
+            self.area[heads] += np.add.reduceat(self.area[moved], start)
+            if pooling == "sum":
+                self.scale[heads] = 1 / torch.linalg.vector_norm(sums, dim=1).clamp_(min=1e-12)
+            elif pooling == "mean":
+                pooled = self.feature.index_select(0, at(heads))
+                pooled += combined(self.feature, moved, runs)
+                self.feature[at(heads)] = functional.normalize(pooled, dim=1, eps=1e-12)
         self.root = root
-        changed = grown
-        if self.options.pooling == "vote" and not self.pooled.any():
-            changed = root == np.arange(len(root))  # the first vote replaces every token's feature
-        if self.options.pooling != "mean":
+        if pooling == "vote":
+            if self.plain:  # the first vote replaces every token's feature
+                changed = root == self.place
+                self.feature = torch.empty_like(self.token)
             self.stale |= changed
+        self.plain = self.plain and pooling != "vote" and not len(moved)
 
         pairs = self.pairs
         first, second = root[pairs.first], root[pairs.second]
         apart = first != second
         fresh = apart & (changed[first] | changed[second])
         self.pairs = pairs[apart & ~fresh]
-        low, high = np.minimum(first, second)[fresh], np.maximum(first, second)[fresh]
-        code = np.unique(low * len(root) + high)
+        first, second = first[fresh], second[fresh]
+        code = np.sort(np.minimum(first, second) * len(root) + np.maximum(first, second))
+        code = code[leads(code)]
         self.unscored = code // len(root), code % len(root)
 
-    def gathered(self, values: Tensor, written: Array, members: Array, start: Array) -> Tensor:
-        """Sum over each run of members of their value, or of their token where none is written."""
-        parts = []
-        for source, mine in ((self.token, ~written), (values, written)):
-            if mine.any():
-                runs = np.add.reduceat(mine, start, dtype=np.int64)
-                parts.append(combined(source, members[mine], runs))
-        return parts[0] if len(parts) == 1 else parts[0].add_(parts[1])
-
-    def write(self, rows: Array, feature: Tensor) -> None:
-        """Store features, made unit length."""
-        self.pooled[rows] = True
-        self.feature[at(rows)] = functional.normalize(feature, dim=1, eps=1e-12)
-
     def freshen(self, rows: Array) -> None:
-        """Pool the features of these rows if they wait for it."""
+        """Let these rows vote if they wait for it."""
+        if self.options.pooling != "vote":
+            return
         wanted = np.zeros_like(self.stale)
         wanted[rows] = True
         rows = np.flatnonzero(wanted & self.stale)
         self.stale[rows] = False
         if not len(rows):
             return
-        if self.options.pooling == "sum":
-            self.write(rows, self.sums(rows))
-        elif self.options.vote_scope == "region":
+        if self.options.vote_scope == "region":
             self.write(rows, self.vote_inside(rows))
-        else:
-            for chunk in np.array_split(rows, -(-len(rows) // CHUNK)):
-                logits = self.means(chunk).mul_(1 / self.options.sigma) @ self.token.T
-                if self.options.vote_norm == "sum":
-                    logits *= at(self.area[chunk])[:, None]
-                self.write(chunk, logits.softmax(1) @ self.token)
+            return
+        for chunk in np.array_split(rows, -(-len(rows) // CHUNK)):
+            logits = self.means(chunk).mul_(1 / self.options.sigma) @ self.token.T
+            if self.options.vote_norm == "sum":
+                logits *= at(self.area[chunk])[:, None]
+            self.write(chunk, logits.softmax(1) @ self.token)
+
+    def write(self, rows: Array, feature: Tensor) -> None:
+        """Store features, made unit length."""
+        self.feature[at(rows)] = functional.normalize(feature, dim=1, eps=1e-12)
 
     def vote_inside(self, rows: Array) -> Tensor:
         """Vote of each region's own tokens."""
@@ -309,7 +341,7 @@ class Supernodes:
         tokens = np.flatnonzero(inside[self.root])
         tokens = tokens[np.argsort(self.root[tokens], kind="stable")]
         owner = self.root[tokens]
-        start = np.flatnonzero(np.diff(owner, prepend=-1))
+        start = np.flatnonzero(leads(owner))
         size = np.diff(start, append=len(tokens))
         mean = self.means(rows).numpy().repeat(size, 0)
         logit = np.einsum("nc,nc->n", mean, self.token[at(tokens)].numpy()) / self.options.sigma
@@ -337,9 +369,7 @@ class Supernodes:
         parts = []
         for begin in range(0, len(rows), CHUNK):
             alike = (feature[begin : begin + CHUNK] @ feature.T).numpy()
-            high = alike
-            if self.options.similarity == "paper":
-                high = self.options.weights[0] * alike + self.options.weights[1] + GUARD
+            high = self.most(alike, rows[begin : begin + CHUNK, None], rows[None])
             one, other = np.nonzero(np.triu(self.reaches(high, threshold), begin + 1))
             parts.append(self.bounded(rows[one + begin], rows[other], alike[one, other]))
         pairs = parts[0]
@@ -351,6 +381,13 @@ class Supernodes:
 def at(rows: Array) -> Tensor:
     """The same memory as a tensor."""
     return torch.from_numpy(rows)
+
+
+def leads(ordered: Array) -> Array:
+    """Where a run of equal values begins."""
+    begins = np.ones(len(ordered), bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=begins[1:])
+    return begins
 
 
 def combined(values: Tensor, rows: Array, runs: Array, weight: Array | None = None) -> Tensor:
@@ -380,7 +417,7 @@ def pool(token: Tensor, height: int, width: int, options: Options) -> Image:
             turn += 1
             nodes.score()
             root = link(nodes.pairs, threshold)
-            if options.rounds == STABLE and np.array_equal(root, nodes.root):
+            if options.rounds == STABLE and root is nodes.root:
                 break
             nodes.merge(root)
         labels.append(at(ranked(nodes.root)))
@@ -389,7 +426,7 @@ def pool(token: Tensor, height: int, width: int, options: Options) -> Image:
         nodes.freshen(rows)
         chosen.append(at(rows))
         feature.append(nodes.features(rows))
-        cohesion.append(nodes.means(rows).norm(dim=1))
+        cohesion.append(torch.linalg.vector_norm(nodes.sums(rows), dim=1) / at(nodes.area[rows]))
         if options.semantic:
             root, more = nodes.semantic(threshold)
             semantic.append(at(ranked(root)))

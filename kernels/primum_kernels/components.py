@@ -124,10 +124,14 @@ def unite(root: Tensor, pairs: Tensor, similar: Tensor, reciprocal: bool = False
     each = 0 if pairs.dim() == 2 else 2 * edges
     if reciprocal:
         best = torch.full(root.shape, torch.iinfo(torch.int64).min, device=root.device)
-        best_kernel[grid](similar, root, pairs, best, tokens, edges, each, BLOCK)
+        best_kernel[grid](
+            similar, root, pairs, best, tokens, edges, each, BLOCK, enable_fp_fusion=False
+        )
     hook_kernel[grid](
         similar, root, pairs, best, parent, tokens, edges, each, reciprocal, BLOCK,
         enable_fp_fusion=False,
     )  # fmt: skip
-    flatten_kernel[(triton.cdiv(tokens, BLOCK), batch)](parent, joined, tokens, BLOCK)
+    flatten_kernel[(triton.cdiv(tokens, BLOCK), batch)](
+        parent, joined, tokens, BLOCK, enable_fp_fusion=False
+    )
     return joined

@@ -128,39 +128,40 @@ def describe(
     bottom = extreme(position // width, "amax", -1) + 1
     box = torch.stack([left, first // width, right, bottom], -1)
 
-    # in whole units of 2^-20, so that the order of the additions does not show
-    units = (cosines * 2**20).round().long()
+    # a count and a sum in one word: cosines in whole units of 2^-20, so that the order of the
+    # additions does not show
+    units = (cosines * 2**20).round().long() + 2**40
     ends = labels[..., pairs]  # (levels, batch, 2, edges)
-    across = (ends[..., 0, :] != ends[..., 1, :]).long()
-
-    def gathered(value: Tensor) -> Tensor:
-        value = (across * value)[..., None, :].expand(ends.shape).flatten(-2)
-        return torch.zeros_like(labels).scatter_add_(-1, ends.flatten(-2), value).gather(-1, label)
-
-    count = gathered(torch.ones_like(units))
-    border = torch.where(count > 0, gathered(units) / (count.clamp(min=1) * 2**20), 1.0)
+    word = torch.where(ends[..., 0, :] != ends[..., 1, :], units, 0)
+    word = word[..., None, :].expand(ends.shape).flatten(-2)
+    word = torch.zeros_like(labels).scatter_add_(-1, ends.flatten(-2), word).gather(-1, label)
+    count = (word + 2**39) >> 40
+    border = (word - (count << 40)) / (count.clamp(min=1) * 2**20)
+    border = torch.where(count > 0, border, 1.0)
 
     # the same mask at a later level has the same area around the same token
-    persistence = torch.zeros_like(area)
-    parent = torch.full_like(area, -1)
+    def later(values: Tensor) -> Tensor:
+        """Values (levels, batch, tokens) of every level at each region: (levels, *chosen.shape)."""
+        at = first.expand(levels, *first.shape)
+        return values[:, None].expand(-1, levels, -1, -1).gather(-1, at)
+
+    level = torch.arange(levels, device=labels.device)
+    after = (level[:, None] > level)[..., None, None]
+    persistence = 1 + (after & (later(areas) == area)).sum(0)
     row_of = torch.full((levels, batch, tokens + 1), -1, device=labels.device)
     rows = torch.arange(levels * slots, device=labels.device).view(levels, 1, slots)
     row_of.scatter_(-1, torch.where(listed, label, tokens), rows.expand(chosen.shape))
-    for level in range(levels):
-        for later in range(level, levels):
-            persistence[level] += areas[later].gather(-1, first[level]) == area[level]
-            if later > level:
-                container = row_of[later].gather(-1, labels[later].gather(-1, first[level]))
-                known = parent[level] >= 0
-                parent[level] = torch.where(known, parent[level], container)
+    row_of[..., tokens] = -1
+    container = later(row_of.gather(-1, labels))
+    container = torch.where(after & (container >= 0), container, levels * slots).amin(0)
+    parent = torch.where(container < levels * slots, container, -1)  # rows run by level
     score = persistence / levels * (1 + cohesion - border).clamp(0, 2) / 2
 
     def rows_of(value: Tensor, empty: float) -> Tensor:
-        shape = (*listed.shape, *[1] * (value.dim() - 3))
-        value = torch.where(listed.view(shape), value, torch.full_like(value, empty))
-        return value.transpose(0, 1).flatten(1, 2)
+        hidden = ~listed.view(*listed.shape, *[1] * (value.dim() - 3))
+        return value.masked_fill(hidden, empty).transpose(0, 1).flatten(1, 2)
 
-    at_level = torch.arange(levels, device=labels.device).view(levels, 1, 1).expand(chosen.shape)
+    at_level = level.view(levels, 1, 1).expand(chosen.shape)
     return Regions(
         rows_of(at_level, -1), rows_of(label, -1), rows_of(area, 0), rows_of(box, 0),
         rows_of(parent, -1), rows_of(persistence, 0), rows_of(feature, 0), rows_of(score, 0),

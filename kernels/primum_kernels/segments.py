@@ -113,7 +113,9 @@ def collect(wanted: Tensor) -> tuple[Tensor, Tensor]:
     rows = torch.empty(batch, tokens, dtype=torch.int32, device=wanted.device)
     count = torch.zeros(batch, dtype=torch.int32, device=wanted.device)
     wanted = wanted.to(torch.int32)
-    collect_kernel[(triton.cdiv(tokens, 128), batch)](wanted, rows, count, tokens, 128)
+    collect_kernel[(triton.cdiv(tokens, 128), batch)](
+        wanted, rows, count, tokens, 128, enable_fp_fusion=False
+    )
     return rows, count
 
 

@@ -11,6 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 from primum_kernels.components import unite
+from primum_kernels.similarity import size_weight
 
 TILE, VOTERS = 16, 32
 
@@ -23,8 +24,10 @@ def reference(feature: Tensor, relation: Tensor, weights: tuple[float, float]) -
 
 @triton.jit
 def pairs_kernel(
-    alike, relation, known, similar, chosen, voters, feature_weight, spatial_weight, threshold,
-    PAPER: tl.constexpr, STRICT: tl.constexpr, TILE: tl.constexpr, VOTERS: tl.constexpr,
+    alike, relation, area, known, similar, chosen, voters, tokens,
+    feature_weight, spatial_weight, threshold, balance,
+    PAPER: tl.constexpr, STRICT: tl.constexpr, BALANCED: tl.constexpr,
+    TILE: tl.constexpr, VOTERS: tl.constexpr,
 ):  # fmt: skip
     """Similarity of a tile of pairs, -4 where one does not pass or is named twice."""
     image = tl.program_id(2).to(tl.int64)
@@ -49,6 +52,11 @@ def pairs_kernel(
                 gap += tl.sum(tl.abs(x[:, None, :] - y[None, :, :]), 2)
         score = feature_weight * score + spatial_weight * (1.0 - gap / voters)
         asked = able
+    if BALANCED:
+        size = tl.load(area + image * chosen + one, one < chosen, 1)
+        opposite = tl.load(area + image * chosen + other, other < chosen, 1)
+        weight = size_weight(size[:, None], opposite[None], tokens, balance)
+        score = 1.0 - (1.0 - score) * weight
     passes = asked & (score > threshold) if STRICT else asked & (score >= threshold)
     tl.store(similar + place, tl.where(passes, score, -4.0), mask)
 
@@ -64,6 +72,7 @@ def semantic_roots(
     threshold: float,
     weights: tuple[float, float] | None,
     strict: bool,
+    balance: float = 0.0,
 ) -> Tensor:
     """Roots after grouping the chosen supernodes.
 
@@ -77,15 +86,16 @@ def semantic_roots(
     index = chosen[..., None].expand(-1, -1, channels)
     rows = feature.gather(1, index)
     alike = rows @ rows.mT
-    relation = alike
+    relation, areas = alike, area.gather(1, chosen)
     if weights is not None:
-        mean = total.gather(1, index) / area.gather(1, chosen)[..., None]
+        mean = total.gather(1, index) / areas[..., None]
         relation = (mean.to(voter.dtype) @ voter.mT).float()
     similar = torch.empty_like(alike)
     tiles = triton.cdiv(most, TILE)
     pairs_kernel[(tiles, tiles, batch)](
-        alike, relation, known, similar, most, voters, *(weights or (1.0, 0.0)), threshold,
-        weights is not None, strict, TILE, VOTERS, enable_fp_fusion=False,
+        alike, relation, areas, known, similar, most, voters, feature.shape[1],
+        *(weights or (1.0, 0.0)), threshold, balance,
+        weights is not None, strict, balance > 0, TILE, VOTERS, enable_fp_fusion=False,
     )  # fmt: skip
     one = chosen[:, :, None].expand(batch, most, most)
     pairs = torch.stack([one, one.mT], 1).flatten(2).to(torch.int32)

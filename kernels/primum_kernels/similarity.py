@@ -25,10 +25,18 @@ def reference(
 
 
 @triton.jit
+def size_weight(one, other, tokens, balance):
+    """What a distance counts; see `agglomeration.size_weight`."""
+    one, other = one.to(tl.float32), other.to(tl.float32)
+    return tl.exp(balance * tl.log(4.0 * one * other / ((one + other) * tokens)))
+
+
+@triton.jit
 def cosine_kernel(
-    feature, root, pairs, alike, similar, listed, count, passed, active,
-    tokens, channels, edges, bound,
-    PAPER: tl.constexpr, STRICT: tl.constexpr, BLOCK: tl.constexpr, CHANNELS: tl.constexpr,
+    feature, area, root, pairs, alike, similar, listed, count, passed, active,
+    tokens, channels, edges, bound, balance,
+    PAPER: tl.constexpr, STRICT: tl.constexpr, BALANCED: tl.constexpr,
+    BLOCK: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     """Cosines of live pairs. For `paper`, list those that reach `bound`; else decide at once."""
     image = tl.program_id(1).to(tl.int64)
@@ -48,6 +56,10 @@ def cosine_kernel(
             opposite = (image * tokens + other)[:, None] * channels + channel[None]
             x, y = tl.load(feature + row, mask, 0.0), tl.load(feature + opposite, mask, 0.0)
             dot += tl.sum(x * y, 1)
+    if BALANCED:
+        size = tl.load(area + image * tokens + one, live, 1)
+        opposite = tl.load(area + image * tokens + other, live, 1)
+        dot = 1.0 - (1.0 - dot) * size_weight(size, opposite, tokens, balance)
     passes = live & (dot > bound) if STRICT and not PAPER else live & (dot >= bound)
     place = image * edges
     tl.store(alike + place + edge, dot, inside)
@@ -147,6 +159,7 @@ def similarities(
     threshold: float,
     weights: tuple[float, float] | None,
     strict: bool,
+    balance: float = 0.0,
 ) -> tuple[Tensor, Tensor]:
     """Similarity of every grid edge whose ends lie in different supernodes and pass.
 
@@ -159,6 +172,7 @@ def similarities(
         pairs: (2, edges) int32 tokens of the grid edges.
         active: (batch,) int32; images at zero have no passing pair.
         weights: Of cosine and spatial similarity; None for the cosine alone.
+        balance: Of sizes, without weights; see `agglomeration.size_weight`.
 
     Returns:
         (batch, edges) float32, -4 where a pair does not pass, and the number of passing pairs.
@@ -176,8 +190,9 @@ def similarities(
     bound = (threshold - weights[1]) / weights[0] - 1e-5 if weights is not None else threshold
     tiles = triton.cdiv(edges, BLOCK)
     cosine_kernel[(tiles, batch)](
-        feature, root, pairs, alike, similar, listed, count, passed, active,
-        tokens, channels, edges, bound, paper, strict, BLOCK, CHANNELS, enable_fp_fusion=False,
+        feature, area, root, pairs, alike, similar, listed, count, passed, active,
+        tokens, channels, edges, bound, balance, paper, strict, balance > 0, BLOCK, CHANNELS,
+        enable_fp_fusion=False,
     )  # fmt: skip
     if weights is None:
         return similar, passed

@@ -10,7 +10,7 @@ from scipy.sparse.csgraph import connected_components
 DEFAULTS: dict[str, Any] = dict(
     thresholds=(0.8, 0.7, 0.6, 0.5, 0.4), similarity="paper", rounds=1, pooling="vote",
     linkage="components", voters=1, vote_norm="mean", vote_scope="all", semantic=False,
-    max_semantic=256, strict=False, weights=(0.6, 0.4), sigma=0.07,
+    max_semantic=256, strict=False, weights=(0.6, 0.4), sigma=0.07, balance=0.0,
 )  # fmt: skip
 
 
@@ -62,7 +62,9 @@ def uniap(image: np.ndarray, band: float = 1e-6, **given: Any) -> Oracle:
     def similarities(member: np.ndarray, feature: np.ndarray, edges: np.ndarray) -> np.ndarray:
         alike = np.array([feature[i] @ feature[j] for i, j in edges])
         if o["similarity"] == "feature":
-            return alike
+            area = member.sum(1)
+            harmonic = np.array([2 / (1 / area[i] + 1 / area[j]) for i, j in edges])
+            return 1 - (1 - alike) * (harmonic / (height * width / 2)) ** o["balance"]
         relation = (member @ affinity / member.sum(1, keepdims=True))[:, voting]
         gap = np.array([np.abs(relation[i] - relation[j]).mean() for i, j in edges])
         return o["weights"][0] * alike + o["weights"][1] * (1 - gap)

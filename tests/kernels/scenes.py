@@ -82,5 +82,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "sharp vote": dict(vote_norm="sum", semantic=True),
     "vote inside": dict(vote_scope="region", voters=2),
     "sharp vote inside": dict(vote_scope="region", vote_norm="sum", rounds="until-stable"),
+    "balanced": dict(similarity="feature", balance=0.5, pooling="mean", semantic=True),
     "few semantic": dict(semantic=True, max_semantic=3, strict=True),
 }

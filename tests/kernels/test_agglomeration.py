@@ -147,6 +147,33 @@ def test_a_batch_is_its_images_one_by_one() -> None:
                 assert torch.equal(getattr(ours, field.name), getattr(theirs, field.name))
 
 
+def test_bfloat16_agrees_outside_the_band() -> None:
+    """Rounding to 8 bits moves a similarity by less than 2e-3, and labels only within that."""
+    agreed = 0
+    for seed in range(30):
+        image = smooth(9, 11, 64, seed)
+        expected = uniap(image, band=2e-3)
+        if not expected.doubtful:
+            labels = agglomerate(torch.from_numpy(image).bfloat16()[None]).labels
+            np.testing.assert_array_equal(flat(labels), np.stack(expected.labels))
+            agreed += 1
+    assert agreed >= 5
+
+
+def test_balance_lets_specks_join_before_halves_do() -> None:
+    """Two halves at a right angle, one token in the left that is as far from it as the right is."""
+    image = torch.zeros(1, 6, 8, 3)
+    image[..., :4, 0] = image[..., 4:, 1] = 1
+    image[0, 2, 1] = torch.tensor([0.0, 0.0, 1.0])
+    options = dict(similarity="feature", rounds="until-stable", pooling="sum")
+    options |= dict(thresholds=(0.9, 0.5))
+    assert agglomerate(image, **options).counts.tolist() == [[3], [3]]
+    balanced = agglomerate(image, **options, balance=0.5)
+    assert balanced.counts.tolist() == [[3], [2]]
+    left, right = balanced.labels[1, 0, :, :4], balanced.labels[1, 0, :, 4:]
+    assert not left.any() and bool((right == 1).all())
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_flips_flip_the_regions(preset: str) -> None:
     if PRESETS[preset].get("linkage") == "reciprocal":
@@ -216,6 +243,8 @@ def test_features_that_are_not_finite_are_named(value: float, backend: str) -> N
         ({"min_area": 0}, "at least 1"),
         ({"sigma": 0.0}, "positive"),
         ({"backend": "cuda"}, "backend"),
+        ({"balance": 0.5}, "similarity='feature'"),
+        ({"balance": -1.0, "similarity": "feature"}, "balance"),
     ],
 )
 def test_options_out_of_range_are_named(change: dict, message: str) -> None:

@@ -15,13 +15,16 @@ import pytest
 HERE = Path(__file__)
 ROOT = HERE.parents[2]
 SHARED = {80: 163 * 1024, 90: 227 * 1024}  # bytes a block may use
-# types of the arguments of each kernel, in order; numbers are compile-time constants
+# types of the arguments of each kernel, in order; numbers are compile-time constants. A kernel
+# with branches at compile time stands here more than once.
 KERNELS = {
     "components.best_kernel": "*fp32 *i32 *i32 *i64 i32 i32 i32 128",
     "components.hook_kernel": "*fp32 *i32 *i32 *i64 *i32 i32 i32 i32 True 128",
     "components.flatten_kernel": "*i32 *i32 i32 128",
-    "similarity.cosine_kernel": "*fp32 *i32 *i32 *fp32 *fp32 *i32 *i32 *i32 *i32 i32 i32 i32 fp32"
-    " True False 32 64",
+    "similarity.cosine_kernel": "*fp32 *i32 *i32 *i32 *fp32 *fp32 *i32 *i32 *i32 *i32 i32 i32 i32"
+    " fp32 fp32 True False False 32 64",
+    "similarity.cosine_kernel balanced": "*fp32 *i32 *i32 *i32 *fp32 *fp32 *i32 *i32 *i32 *i32 i32"
+    " i32 i32 fp32 fp32 False True True 32 64",
     "similarity.gap_kernel": "*fp32 *i32 *i32 *i32 *i32 *i32 *{half} i32 i32 i32 32 64",
     "similarity.votes_kernel": "*{half} *{half} *i32 *fp32 i32 i32 i32 {dot} 8 32 64 64",
     "similarity.decide_kernel": "*fp32 *fp32 *i32 *i32 *fp32 *i32 i32 i32 fp32 fp32 fp32 False 8"
@@ -32,7 +35,10 @@ KERNELS = {
     "segments.unit_kernel": "*fp32 *i32 *i32 *fp32 i32 i32 128",
     "vote.vote_kernel": "*fp32 *i32 *{half} *i32 *i32 *i32 *fp32 i32 i32 fp32 False True {dot} 16"
     " {keys} 1024",
-    "semantic.pairs_kernel": "*fp32 *fp32 *i32 *fp32 i32 i32 fp32 fp32 fp32 True False 16 32",
+    "semantic.pairs_kernel": "*fp32 *fp32 *i32 *i32 *fp32 i32 i32 i32 fp32 fp32 fp32 fp32 True"
+    " False False 16 32",
+    "semantic.pairs_kernel balanced": "*fp32 *fp32 *i32 *i32 *fp32 i32 i32 i32 fp32 fp32 fp32 fp32"
+    " False True True 16 32",
 }
 
 
@@ -52,7 +58,7 @@ def compile_all() -> None:
         for name, types in KERNELS.items():
             if half == "fp32" and "{half}" not in types:
                 continue
-            module, kernel = name.split(".")
+            module, kernel = name.split()[0].split(".")
             function = getattr(importlib.import_module(f"primum_kernels.{module}"), kernel)
             words = types.format(half=half, dot=dot, keys=keys_for(dtype, 1024)).split()
             signature, constants = {}, {}

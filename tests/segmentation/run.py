@@ -23,6 +23,7 @@ from primum.training.resume import ResumeState
 from primum.training.strategies import DeepSpeed
 
 SIDE = 64
+LEVELS = {"thresholds": (0.8, 0.6), "linkage": "reciprocal", "strict": False}
 
 
 def network(**decoder: Any) -> UniSeg:
@@ -46,7 +47,7 @@ def module(plan: dict[str, Any] | None = None) -> S2UniSegModule:
     targets = {"centring": Centring(16), "sinkhorn": Sinkhorn(16)}
     return S2UniSegModule(
         network(),
-        UniapProposals("recommended", {"thresholds": (0.8, 0.6)}, 9, 3, centre=True),
+        UniapProposals("author_code", LEVELS, 9, 3, centre=True),
         functools.partial(kinds[plan.get("optimizer", "AdamW")], lr=plan.get("rate", 1e-3)),
         warmup=2,
         momentum=0.9,

@@ -228,7 +228,8 @@ import torch
 torch.manual_seed(0)
 made = Backbone({NAME!r}, "random", size=960)
 found = UniAP("recommended", made, thresholds=(0.98, 0.95, 0.9, 0.8, 0.5), device="cpu",
-              output_mode="coco_rle", options={{"min_area": 1, "max_instances": 4096}})
+              output_mode="coco_rle",
+              options={{"min_area": 1, "max_instances": 4096, "balance": 0.0}})
 masks = found({str(tmp_path / "large.png")!r})
 print(len(masks), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

@@ -23,7 +23,7 @@ def shipped() -> dict[str, dict[str, Any]]:
 
 
 def tuned(backbone: Backbone | str) -> dict[str, Any]:
-    """`layer`, `size`, `thresholds` and `centre` for a backbone; empty when it was never tuned.
+    """`layer`, `size`, `thresholds`, `centre`, `balance` for a backbone; empty when never tuned.
 
     Thresholds belong to one layer with one set of weights: for another there are none.
     """
@@ -48,7 +48,8 @@ def read_settings(file: str | Path) -> dict[str, Any]:
         raise UserError("There are no such settings", file=file) from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise UserError(f"These settings cannot be read: {error}", file=file) from None
-    known = {"backbone", "weights", "layer", "size", "preset", "thresholds", "centre", "found"}
+    known = {"backbone", "weights", "layer", "size", "preset", "thresholds", "centre", "balance"}
+    known |= {"found"}
     if not isinstance(found, dict) or not {"backbone", "thresholds"} <= set(found) <= known:
         raise UserError(
             "These are no settings of `primum segment`",

@@ -118,8 +118,8 @@ def chosen_levels(counts: np.ndarray, wanted: Sequence[float]) -> list[int]:
 
 def coverage(first: np.ndarray, second: np.ndarray) -> float:
     """How well regions of the first partition are found in the second, by area, within 0..1."""
-    overlap, size = overlaps(second, first)
-    return float(size @ overlap.max(1) / size.sum())
+    (table,), size = overlaps(second[None], [first])
+    return float(size @ table.max(1) / size.sum())
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -140,6 +140,7 @@ def run(arguments: argparse.Namespace) -> int:
     uniap = UniAP(
         "recommended", arguments.backbone, weights=arguments.weights,
         layer=layer(arguments.layer), size=arguments.size, device=arguments.device,
+        thresholds=LADDER,
     )  # fmt: skip
     made = uniap.backbone
     console.print(
@@ -176,6 +177,7 @@ def run(arguments: argparse.Namespace) -> int:
         "backbone": made.name, "weights": made.weights, "size": made.size,
         "layer": made.layer if isinstance(made.layer, str) else list(made.layer),
         "preset": "recommended", "thresholds": list(best.thresholds), "centre": best.centre,
+        "balance": uniap.options["balance"],
         "found": {
             "pictures": len(images),
             "effective_regions": np.median(best.counts, 0).round(2).tolist(),

@@ -88,6 +88,8 @@ class UniAP:
         thresholds = found.get("thresholds") if thresholds is None else thresholds
         if thresholds is not None:
             self.options["thresholds"] = tuple(float(tau) for tau in thresholds)
+        if self.is_tuned:
+            self.options["balance"] = float(found.get("balance", 0.0))
         self.options |= dict(options or {})
         where = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.device = torch.device(where)
