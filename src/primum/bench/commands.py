@@ -47,7 +47,8 @@ def register(commands: Any) -> None:
         description="Times UniAP and its rungs in turn, on committed features.",
         epilog="Examples: primum bench uniap -o figures.json"
         " | primum bench uniap --features coffee --settings paper --turns 5"
-        " | primum bench uniap --device cuda --large --batch-size 16",
+        " | primum bench uniap --device cuda --large --batch-size 16"
+        " | primum bench uniap --device cuda --large --within vit",
     )
     uniap.add_argument("--features", nargs="+", metavar="NAME", help="all four unless given")
     uniap.add_argument("--settings", nargs="+", metavar="NAME", help="all presets unless given")
@@ -55,8 +56,19 @@ def register(commands: Any) -> None:
     uniap.add_argument("--slow-turns", type=int, default=3, help="turns of the three slow rungs")
     uniap.add_argument("--threads", type=int, default=2)
     uniap.add_argument("--large", action="store_true", help="64x64x768 instead of 48x48x384")
+    uniap.add_argument("--grid", type=int, help="tokens a side, instead of 48 (--large: 64)")
+    uniap.add_argument("--channels", type=int, help="instead of 384 (--large: 768)")
     uniap.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     uniap.add_argument("--batch-size", type=int, default=1)
+    uniap.add_argument(
+        "--within",
+        choices=["vit", "step", "pictures"],
+        help="a ViT's forward pass, a training step, or files to masks with the hours of ImageNet",
+    )
+    uniap.add_argument("--backbone", default="vit_base_patch8_224.dino", help="with --within")
+    uniap.add_argument("--patch", type=int, default=8, help="its pixels a token")
+    uniap.add_argument("--weights", metavar="FILE", help="its .safetensors; random unless given")
+    uniap.add_argument("--images", metavar="FOLDER", help="--within pictures; else scikit-image's")
     uniap.add_argument("--output", "-o", help="write every figure to this JSON file")
     uniap.add_argument("--at-least", type=float, default=1.5, help="fail below it, against SciPy")
     uniap.set_defaults(run=run_uniap)

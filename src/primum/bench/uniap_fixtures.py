@@ -29,17 +29,22 @@ def load(name: str) -> Tensor:
         return torch.from_numpy(archive["features"])[None]
 
 
-def enlarged(features: Tensor, side: int = 64, channels: int = 768) -> Tensor:
-    """The same content on a larger grid: mirrored at the border, rotated into more channels.
+def sized(features: Tensor, side: int, channels: int) -> Tensor:
+    """The same content on another grid: cut, or mirrored at the border; rotated into more channels.
 
-    Both keep the cosine of every two tokens, which an interpolation would raise.
+    Both keep the cosine of every two tokens, which an interpolation would raise. Fewer channels
+    are a random projection, for trying things out.
     """
+    if features.shape[1:] == (side, side, channels):
+        return features
     before = (side - features.shape[1]) // 2
     after = side - features.shape[1] - before
     grid = features.float().permute(0, 3, 1, 2)
-    grid = functional.pad(grid, (before, after, before, after), mode="reflect")
+    mode = "reflect" if side > features.shape[1] else "constant"  # which also cuts
+    grid = functional.pad(grid, (before, after, before, after), mode=mode)
     draw = torch.Generator().manual_seed(0)
-    rotation = torch.linalg.qr(torch.randn(channels, features.shape[-1], generator=draw)).Q
+    square = torch.randn(max(channels, features.shape[-1]), features.shape[-1], generator=draw)
+    rotation = torch.linalg.qr(square).Q[:channels]
     return (grid.permute(0, 2, 3, 1) @ rotation.T).to(features.dtype)
 
 
