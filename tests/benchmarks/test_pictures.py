@@ -309,7 +309,7 @@ def test_sweeps_of_different_lengths_are_refused(tmp_path: Path) -> None:
 def test_budgets_by_histogram_equal_budgets_by_masks(tmp_path: Path) -> None:
     """The fast path over label histograms, against masks coded one by one."""
     data = str(pictures.bsds(tmp_path / "bsds", 3))
-    for rank in ("area", "persistence"):
+    for rank in ("area", "persistence", "extent", "area_apart", "extent_apart"):
         swept, masked = tmp_path / "sweep", tmp_path / f"{rank}.json"
         swept.mkdir(exist_ok=True)
         rows = []

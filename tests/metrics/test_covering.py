@@ -59,10 +59,10 @@ def test_ods_has_one_scale_and_ois_one_an_image(images) -> None:  # type: ignore
 
 
 def test_labels_may_be_missing_and_shapes_must_agree() -> None:
-    overlap, pixels = overlaps(np.array([[5, 5]]), np.array([[2, 2]]))
-    assert overlap[2, 5] == 1 and pixels.tolist() == [0, 0, 2]
+    (table,), pixels = overlaps(np.array([[[5, 5]]]), [np.array([[2, 2]])])
+    assert table.tolist() == [[0, 0, 0, 0, 0, 1]] and pixels.tolist() == [2]
     with pytest.raises(ValueError, match="shape"):
-        overlaps(np.zeros((2, 2), int), np.zeros((2, 3), int))
+        overlaps(np.zeros((1, 2, 2), int), [np.zeros((2, 3), int)])
 
 
 def test_nothing_gives_no_figure() -> None:

@@ -13,13 +13,15 @@ import numpy as np
 
 OURS = "uniap:recommended"
 METHODS = (
-    OURS, "uniap:paper", "uniap:author_code", "greedy", "normalised_cut", "felzenszwalb", "slic",
+    OURS, "uniap:paper", "uniap:author_code", "greedy", "normalised_cut", "maskcut",
+    "felzenszwalb", "slic",
 )  # fmt: skip
 BUDGETS = (10, 50, 100)
 MARGIN = -0.01  # `recommended` may be behind a same-feature peer by no more than this
 SWEEP = {  # thresholds from fine to coarse; how far a cosine reaches depends on the similarity
     "feature": np.linspace(0.8, 0.1, 25),
     "paper": np.linspace(0.92, 0.4, 25),
+    "balanced": 1 - np.geomspace(0.075, 0.5, 25),
 }
 
 
@@ -87,6 +89,7 @@ def method(name: str, backbone: Any) -> Any:
     """A method by its name, sweeping its scale."""
     from primum.segmentation.peers.felzenszwalb import Felzenszwalb
     from primum.segmentation.peers.greedy import GreedyMerging
+    from primum.segmentation.peers.maskcut import MaskCut
     from primum.segmentation.peers.normalised_cut import NormalisedCut
     from primum.segmentation.peers.slic import Slic
     from primum.segmentation.peers.uniap import UniapSweep
@@ -94,13 +97,15 @@ def method(name: str, backbone: Any) -> Any:
 
     kind, _, preset = name.partition(":")
     if kind == "uniap":
-        similarity = str(PRESETS[preset].get("similarity", "paper"))
+        options = PRESETS[preset]
+        similarity = "balanced" if options.get("balance") else str(options["similarity"])
         thresholds = [round(float(tau), 4) for tau in SWEEP[similarity]]
         return UniapSweep(backbone, preset, thresholds)
     if kind == "greedy":
         return GreedyMerging(backbone, [round(float(tau), 4) for tau in SWEEP["feature"]])
     made: dict[str, Callable[[], Any]] = {
         "normalised_cut": lambda: NormalisedCut(backbone),
+        "maskcut": lambda: MaskCut(backbone),
         "felzenszwalb": Felzenszwalb,
         "slic": Slic,
     }

@@ -39,12 +39,13 @@ class BoundariesBsds(ImageBenchmark):
         boundaries: Also match boundaries (about ten seconds an image and twenty scales).
         budgets: Masks an image of best-overlap mIoU.
         rank: Where a candidate gives no `masks` in its own order: which regions of its sweep come
-            first. `area` and `persistence` order the distinct regions of all scales, `scale_<i>`
-            takes the largest of one partition.
+            first. `area`, `persistence` and `extent` (persistence times the root of the area)
+            order the distinct regions of all scales, `area_apart` and so on skip those that an
+            earlier one overlaps by more than 0.7, `scale_<i>` takes the largest of one partition.
         limit: Pictures at most, evenly spread over the split.
     """
 
-    version = "1"
+    version = "2"
 
     def __init__(
         self,
@@ -61,8 +62,9 @@ class BoundariesBsds(ImageBenchmark):
         seed: int = 0,
     ) -> None:
         super().__init__(name, title=title, batch_size=batch_size, seed=seed)
-        if rank not in RANKS and not re.fullmatch(r"scale_\d+", rank):
-            raise UserError(f"There is no rank={rank}", remedy=f"{', '.join(RANKS)} or scale_0 ...")
+        if rank.removesuffix("_apart") not in RANKS and not re.fullmatch(r"scale_\d+", rank):
+            known = ", ".join(f"{name}, {name}_apart" for name in RANKS)
+            raise UserError(f"There is no rank={rank}", remedy=f"{known} or scale_0 ...")
         self.data, self.split, self.boundaries = Path(data).expanduser(), split, boundaries
         self.budgets, self.rank, self.limit = tuple(budgets), rank, limit
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from primum.errors import UserError
 from primum.extras import require
-from primum.metrics.sweep_overlap import RANKS, distinct_regions
+from primum.metrics.sweep_overlap import RANKS, distinct_regions, ordered
 
 
 @dataclass(frozen=True)
@@ -144,9 +144,12 @@ def pooled_masks(
         partitions: (scales, height, width) integer labels.
         most: How many.
         rank: `area`: the largest first; `persistence`: those that most scales agree on first, then
-            the largest.
+            the largest; `extent`; each also with `_apart`. See `primum.metrics.sweep_overlap`.
     """
-    regions = sorted(distinct_regions(partitions), key=RANKS[rank])
+    if rank in RANKS:
+        regions = sorted(distinct_regions(partitions), key=RANKS[rank])
+    else:
+        regions = ordered(partitions, most)[rank]
     size = (partitions.shape[1], partitions.shape[2])
     return [
         {

@@ -30,29 +30,75 @@ class CoveringCounts(NamedTuple):
     total: float
 
 
-def overlaps(partition: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Intersection over union of every region of `truth` with every region of `partition`.
+class Overlaps(NamedTuple):
+    """How the regions of a sweep and of annotators lie over each other.
+
+    Attributes:
+        tables: A scale: (annotators' regions, labels) intersection over union; 0 for a label that
+            does not occur.
+        pixels: (annotators' regions,) of each region.
+    """
+
+    tables: list[np.ndarray]
+    pixels: np.ndarray
+
+
+def pieces(partitions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Cut a picture where any partition does, so that the rest can be counted by pieces.
 
     Args:
-        partition, truth: (height, width) integer labels, not negative.
+        partitions: (scales, height, width) integer labels, not negative.
 
     Returns:
-        (truth regions, partition regions) overlaps, and the (truth regions,) pixel counts; labels
-        that do not occur have overlap 0 and no pixels.
+        The piece of each pixel, (height * width,), and labels (scales, pieces).
 
-    >>> overlaps(np.array([[0, 0, 1, 1]]), np.array([[0, 0, 0, 1]]))[0].round(2)
+    >>> sorted(pieces(np.array([[[0, 0, 1]], [[0, 1, 1]]]))[1].T.tolist())
+    [[0, 0], [0, 1], [1, 1]]
+    """
+    draw = np.random.default_rng(0)
+    marks = np.zeros(partitions[0].size, np.uint64)  # pixels of one piece add up alike
+    for partition in partitions:
+        mark = draw.integers(2**63, size=int(partition.max()) + 1, dtype=np.uint64)
+        marks += mark[partition.ravel()]
+    _, first, piece = np.unique(marks, return_index=True, return_inverse=True)
+    return piece, partitions.reshape(len(partitions), -1)[:, first]
+
+
+def overlaps(partitions: np.ndarray, truths: Sequence[np.ndarray]) -> Overlaps:
+    """Intersection over union of every annotator's region with every region of a sweep.
+
+    Args:
+        partitions: (scales, height, width) integer labels, not negative.
+        truths: (height, width) integer labels, one an annotator.
+
+    >>> overlaps(np.array([[[0, 0, 1, 1]]]), [np.array([[0, 0, 0, 1]])]).tables[0].round(2)
     array([[0.67, 0.25],
            [0.  , 0.5 ]])
     """
-    if partition.shape != truth.shape:
-        raise ValueError(f"a partition of shape {partition.shape} and a truth of {truth.shape}")
-    rows, columns = int(truth.max()) + 1, int(partition.max()) + 1
-    joint = np.bincount(
-        truth.ravel().astype(np.int64) * columns + partition.ravel(), minlength=rows * columns
-    ).reshape(rows, columns)
-    pixels = joint.sum(1)
-    union = pixels[:, None] + joint.sum(0)[None] - joint
-    return joint / np.maximum(union, 1), pixels
+    piece, labels = pieces(partitions)
+    count = labels.shape[1]
+    joint = []
+    for truth in truths:
+        if partitions.shape[1:] != truth.shape:
+            raise ValueError(
+                f"partitions of shape {partitions.shape[1:]} and a truth of {truth.shape}"
+            )
+        code = truth.ravel().astype(np.int64) * count + piece
+        rows = np.bincount(code, minlength=(int(truth.max()) + 1) * count).reshape(-1, count)
+        joint.append(rows[rows.any(1)])
+    shared = np.concatenate(joint).astype(np.float64)
+    pixels, size = shared.sum(1), np.bincount(piece).astype(np.float64)
+    tables = []
+    for own in labels:
+        order = np.argsort(own, kind="stable")
+        start = np.flatnonzero(np.diff(own[order], prepend=-1))
+        table = np.zeros((len(shared), int(own.max()) + 1))
+        found = own[order[start]]
+        inside = np.add.reduceat(shared[:, order], start, axis=1)
+        area = np.add.reduceat(size[order], start)
+        table[:, found] = inside / (pixels[:, None] + area - inside)
+        tables.append(table)
+    return Overlaps(tables, pixels)
 
 
 def covering_counts(partitions: np.ndarray, truths: Sequence[np.ndarray]) -> CoveringCounts:
@@ -66,17 +112,11 @@ def covering_counts(partitions: np.ndarray, truths: Sequence[np.ndarray]) -> Cov
     >>> covering_counts(np.array([[[0, 0, 0, 0]], [[0, 0, 1, 1]]]), [truth])
     CoveringCounts(covered=array([2., 4.]), best=4.0, total=4.0)
     """
-    covered = np.zeros(len(partitions))
-    best = total = 0.0
-    for truth in truths:
-        found = []
-        for scale, partition in enumerate(partitions):
-            overlap, pixels = overlaps(partition, truth)
-            found.append(overlap.max(1))
-            covered[scale] += float(pixels @ found[-1])
-        best += float(pixels @ np.max(found, 0))
-        total += float(pixels.sum())
-    return CoveringCounts(covered, best, total)
+    found = overlaps(partitions, truths)
+    best = np.stack([table.max(1) for table in found.tables])
+    return CoveringCounts(
+        best @ found.pixels, float(best.max(0) @ found.pixels), float(found.pixels.sum())
+    )
 
 
 def ods(covered: np.ndarray, total: np.ndarray, weights: np.ndarray) -> np.ndarray:
