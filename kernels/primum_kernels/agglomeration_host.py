@@ -413,7 +413,7 @@ def pool(token: Tensor, height: int, width: int, options: Options) -> Image:
     before = np.zeros(len(token), np.int64)
     for threshold in options.thresholds:
         turn = 0
-        while options.rounds == STABLE or turn < options.rounds:
+        while options.rounds == STABLE or turn < int(options.rounds):
             turn += 1
             nodes.score()
             root = link(nodes.pairs, threshold)

@@ -28,10 +28,14 @@ from primum_kernels.agglomeration import PRESETS, agglomerate
 DEFAULTS = dict(thresholds=(0.8, 0.7, 0.6, 0.5, 0.4), strict=False)
 # What is timed, the rungs that do the same, and the milliseconds to stay within on the photos.
 SETTINGS: dict[str, tuple[dict[str, Any], tuple[str, ...], float]] = {
-    "author_code": (PRESETS["author_code"] | {"semantic": False}, ("scipy", "dense", "greedy"), 15),
-    "paper": (PRESETS["paper"] | {"semantic": False}, ("scipy", "dense", "maskcut"), 40),
-    "paper+semantic": (PRESETS["paper"] | {"semantic": True}, (), 60),
-    "recommended": (PRESETS["recommended"], (), float("inf")),
+    "author_code": (
+        dict(PRESETS["author_code"]) | {"semantic": False},
+        ("scipy", "dense", "greedy"),
+        15,
+    ),
+    "paper": (dict(PRESETS["paper"]) | {"semantic": False}, ("scipy", "dense", "maskcut"), 40),
+    "paper+semantic": (dict(PRESETS["paper"]) | {"semantic": True}, (), 60),
+    "recommended": (dict(PRESETS["recommended"]), (), float("inf")),
 }
 
 PHOTO_SETTINGS = SETTINGS["paper+semantic"][0]
@@ -114,7 +118,8 @@ def run(arguments: Any) -> int:
     if arguments.within:
         from primum.bench import uniap_within
 
-        rows, missed = uniap_within.MEASUREMENTS[arguments.within](arguments), []
+        rows = uniap_within.MEASUREMENTS[arguments.within](arguments)
+        missed: list[str] = []
         uniap_within.show(rows)
     else:
         rows, missed = grouping(arguments, str(place["device"]))
@@ -132,7 +137,8 @@ def grouping(arguments: Any, device: str) -> tuple[list[dict[str, Any]], list[st
     """Time UniAP and its rungs in turn: a row a setting, and the targets that were missed."""
     from primum.bench.uniap_rungs import RUNGS, SAME_LABELS, SLOW
 
-    rows, missed = [], []
+    rows: list[dict[str, Any]] = []
+    missed: list[str] = []
     small = arguments.device == "cpu" and arguments.batch_size == 1
     small = small and (arguments.grid, arguments.channels) == (SIDE, CHANNELS)
     within = ON_GPU.get(arguments.batch_size, float("inf"))

@@ -191,7 +191,9 @@ def backbone(arguments: Any) -> Any:
     from primum.segmentation.backbones import Backbone
 
     patch = arguments.patch
-    made = Backbone(arguments.backbone, arguments.weights or "random", size=arguments.grid * patch)
+    made: Any = Backbone(
+        arguments.backbone, arguments.weights or "random", size=arguments.grid * patch
+    )
     dtype = torch.bfloat16 if arguments.device == "cuda" else torch.float32
     made = made.to(arguments.device, dtype)
     made.dtype = dtype
@@ -208,7 +210,7 @@ def photographs(folder: str | None) -> list[Path]:
         if not found:
             raise UserError("No pictures lie here", file=Path(folder))
         return found
-    data = Path(require("skimage.data", "segmentation").__file__).parent
+    data = Path(str(require("skimage.data", "segmentation").__file__)).parent
     return [data / f"{name}.png" for name in ("astronaut", "coffee", "chelsea")]
 
 
