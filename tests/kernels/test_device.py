@@ -41,7 +41,7 @@ def compare(name: str, seeds: range, thresholds: tuple[float, ...], size: tuple[
     assert doubtful <= 1e-3 * scored
     features = torch.stack(images).to(DEVICE)
     rounds = {"max_rounds": 24} if options.get("rounds") == STABLE else {}
-    found = agglomerate(features, **options, **rounds, backend="triton")
+    found = agglomerate(features, **options | rounds, backend="triton")
     expected_result = agglomerate(features, **options, backend="reference")
     assert found.overflow.rounds.tolist() == [0] * len(images)
     assert torch.equal(found.labels, expected_result.labels)
@@ -76,8 +76,8 @@ def test_triton_equals_the_host_on_every_scene(preset: str, scene: str) -> None:
     if uniap(SCENES[scene], **PRESETS[preset]).doubtful:
         pytest.skip("a pair lies at a threshold")
     image = torch.from_numpy(SCENES[scene])[None]
-    rounds = {"max_rounds": 12} if PRESETS[preset].get("rounds") == STABLE else {}
-    found = agglomerate(image.to(DEVICE), **PRESETS[preset], **rounds, backend="triton")
+    rounds = {"max_rounds": 24} if PRESETS[preset].get("rounds") == STABLE else {}
+    found = agglomerate(image.to(DEVICE), **dict(PRESETS[preset]) | rounds, backend="triton")
     expected = agglomerate(image, **PRESETS[preset], backend="torch")
     assert found.overflow.rounds.tolist() == [0]
     assert torch.equal(found.labels.cpu(), expected.labels)
