@@ -137,7 +137,12 @@ def test_an_interrupt_keeps_finished_pages(tmp_path: Path) -> None:
         tmp_path / "log",
         "1.0",
     ]
-    running = subprocess.Popen([str(part) for part in command], stderr=subprocess.DEVNULL)
+    running = subprocess.Popen(
+        [str(part) for part in command],
+        stderr=subprocess.DEVNULL,
+        # a shell's background job, and so its tests, inherit an ignored SIGINT
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     while running.poll() is None and not (out.is_dir() and len(read_index(out, Entry)) >= 2):
         time.sleep(0.02)
     os.kill(running.pid, signal.SIGINT)

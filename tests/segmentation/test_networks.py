@@ -94,8 +94,8 @@ def test_an_unknown_vit_is_named() -> None:
         vit("vit_giant_unheard_of")
 
 
-@pytest.mark.parametrize("preset", ["paper", "recommended"])
-def test_presets_build_with_the_full_network(preset: str) -> None:
+@pytest.mark.parametrize(("preset", "uniap"), [("paper", "paper"), ("recommended", "author_code")])
+def test_presets_build_with_the_full_network(preset: str, uniap: str) -> None:
     config = OmegaConf.load(conf_dir() / "module" / "s2uniseg_paper.yaml")
     if preset != "paper":
         config = OmegaConf.merge(
@@ -106,7 +106,7 @@ def test_presets_build_with_the_full_network(preset: str) -> None:
     with torch.device("meta"):
         made = instantiate(config, network=described("uniseg_vitb8"), _convert_="object")
     assert isinstance(made, S2UniSegModule)
-    assert made.proposals.preset == preset
+    assert made.proposals.preset == uniap
     student = sum(weight.numel() for weight in made.student.parameters())
     assert sum(weight.numel() for weight in made.teacher.parameters()) == student
     assert made.segmenting is made.teacher.network

@@ -13,7 +13,7 @@ OPENED = re.compile(r'^[^"]{0,60}"([^"]+)')  # a text handed over at once, even 
 
 
 def quoted_refusal(answer: str) -> str | None:
-    """The words with which a text that the answer hands over declines, if it does at its head.
+    r"""The words with which a text that the answer hands over declines, if it does at its head.
 
     >>> quoted_refusal('Happy to help. "I can\'t explain that. It was a nodule."')
     "i can't explain that."
