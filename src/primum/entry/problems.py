@@ -175,6 +175,9 @@ def _composition(
     if refused is None:
         if "You must specify" in text[0]:
             return f"{text[0]}\n  remedy: {_choose(entry)}"
+        if given := re.match(r"Error merging override \+*([^=]+)=", text[0]):
+            text += str(error.__cause__ or "").splitlines()[:1]
+            text.append(f"  remedy: to replace another kind of value, ~{given[1]} +{given[1]}=...")
         return "\n".join([*text, f"  {FULL}"])
     key = refused[1]
     typed = next((w for w in overrides if w.partition("=")[0].lstrip("+~") == key), key)
