@@ -44,12 +44,12 @@ test: $(INSTALLED) ## All tests but the slow ones
 test-slow: $(INSTALLED) ## The slow tests, one after another
 	$(PY) -m pytest -q -m slow --durations=0
 
-check: $(INSTALLED) ## Format, lint, types, layers and the fast tests
+check: $(INSTALLED) ## Format, lint, types, layers and the quick tests, in a minute and a half
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 	$(dir $(PY))lint-imports --no-cache
-	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 -m "not slow and not process"
+	OMP_NUM_THREADS=1 $(PY) -m pytest -q -n 2 -m "not slow and not process and not seconds"
 
 format: $(INSTALLED) ## Format the code and mend what ruff can mend
 	$(PY) -m ruff format .

@@ -61,6 +61,7 @@ class Kept:
         module.training_step = kept  # type: ignore[method-assign]
 
 
+@pytest.mark.seconds
 def test_what_is_rewarded_becomes_more_frequent(source: Source) -> None:
     module = tuned(source, optimizer=ADAM, group=8, warmup=0.0)
     kept = Kept(module)
@@ -109,6 +110,7 @@ def test_sampling_follows_from_the_seed_and_not_from_the_batch(source: Source) -
     assert answers(5) == whole and len({text for group in whole for text in group}) > 4
 
 
+@pytest.mark.seconds
 def test_the_kl_pulls_back_to_the_reference(source: Source) -> None:
     base = source.model()
     start = torch.cat([one.detach().flatten() for one in base.parameters()])
@@ -122,6 +124,7 @@ def test_the_kl_pulls_back_to_the_reference(source: Source) -> None:
     assert 0 < moved[1] < 0.8 * moved[0], moved
 
 
+@pytest.mark.seconds
 def test_an_adapter_switched_off_is_the_reference(source: Source) -> None:
     learned = []
     for reference in ("adapter_off", "copy"):
@@ -131,6 +134,7 @@ def test_an_adapter_switched_off_is_the_reference(source: Source) -> None:
     assert_close(learned[0], learned[1], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.seconds
 def test_the_multiplier_rises_while_answers_cost_too_much(source: Source) -> None:
     values = {}
     for threshold in (-1.0, 2.0):
@@ -148,6 +152,7 @@ def test_the_multiplier_rises_while_answers_cost_too_much(source: Source) -> Non
         tuned(source, multiplier=Multiplier())
 
 
+@pytest.mark.seconds
 def test_a_cost_turns_the_reward_around(source: Source) -> None:
     """With a large multiplier what is rewarded and costly becomes rarer."""
     module = tuned(

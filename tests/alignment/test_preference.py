@@ -38,6 +38,7 @@ def tuned(source: Source, kind: Any = PreferenceModule, **options: Any) -> Any:
 
 
 @pytest.mark.parametrize("share", [True, False])
+@pytest.mark.seconds
 def test_the_chosen_answers_become_the_likelier_ones(source: Source, share: bool) -> None:
     module = tuned(source, optimizer=ADAM, adapter=Lora(rank=4))
     data = PreferenceData(source, pairs, pairs, batch_size=4, share_prompts=share)
@@ -65,6 +66,7 @@ def test_sharing_prompts_changes_nothing_but_the_work(source: Source) -> None:
 
 
 @pytest.mark.parametrize("adapter", [None, Lora(rank=4)], ids=["full", "lora"])
+@pytest.mark.seconds
 def test_every_reference_is_the_same_reference(source: Source, adapter: Lora | None) -> None:
     kinds = ["cached", "copy"] + (["adapter_off"] if adapter else [])
     learned = []

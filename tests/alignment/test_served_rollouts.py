@@ -95,6 +95,7 @@ def tuned(base: Path, sampler: Any, adapter: Lora | None = Lora(rank=4)) -> GRPO
     )
 
 
+@pytest.mark.seconds
 def test_the_server_answers_as_the_model_in_training_would(base: Path, tmp_path: Path) -> None:
     """The likeliest answers after every step, by the server and by the model itself."""
     with server(base, failures=1) as (endpoint, (loaded, seen)):
@@ -130,6 +131,7 @@ class Alternating:
         return [float(number % 2 == 0) * len(one.answer) for number, one in enumerate(attempts)]
 
 
+@pytest.mark.seconds
 def test_a_server_that_is_down_or_gives_no_token_ids_is_named(base: Path, tmp_path: Path) -> None:
     down = ServedSampler("http://127.0.0.1:9/v1", tmp_path, 4, retries=0)
     with pytest.raises(UserError, match=r"(?s)did not answer.*--enable-lora"):

@@ -32,6 +32,7 @@ def test_every_full_size_experiment_has_a_twin() -> None:
 
 
 @pytest.mark.parametrize("experiment", TINY)
+@pytest.mark.seconds
 def test_a_tiny_twin_takes_two_steps(experiment: str, tmp_path: Path) -> None:
     make_tiny(tmp_path / "m", "llama")
     rows = tmp_path / "star1" / "STAR-1.json"

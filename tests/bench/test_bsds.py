@@ -13,6 +13,7 @@ from primum.cli import main
 METHODS = ["uniap:recommended", "uniap:paper", "greedy", "slic"]
 
 
+@pytest.mark.seconds
 def test_one_command_makes_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = pictures.bsds(tmp_path / "bsds")
     words = [

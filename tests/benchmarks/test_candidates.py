@@ -139,6 +139,7 @@ def server(reply: Callable[[int], tuple[int, dict[str, Any]]]) -> Iterator[str]:
 GOOD = {"choices": [{"message": {"content": "fine"}, "finish_reason": "stop"}]}
 
 
+@pytest.mark.seconds
 def test_a_served_model_answers_as_it_does_here(tiny: Path, candidate: Candidate) -> None:
     settings = Settings(max_new_tokens=6, batch_size=1)
     with serve(tiny) as url:
@@ -150,6 +151,7 @@ def test_a_served_model_answers_as_it_does_here(tiny: Path, candidate: Candidate
     assert not served.can_score
 
 
+@pytest.mark.seconds
 def test_a_busy_server_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     with server(lambda n: (503, {}) if n % 2 == 0 else (200, GOOD)) as url:
@@ -157,6 +159,7 @@ def test_a_busy_server_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [one.text for one in answers] == ["fine"] * 3
 
 
+@pytest.mark.seconds
 def test_a_dead_endpoint_is_one_error() -> None:
     with pytest.raises(UserError, match=r"did not answer in 2 tries.*refused") as caught:
         Endpoint("http://127.0.0.1:9/v1", model="m", retries=1).answer(CASES, Settings())
@@ -171,6 +174,7 @@ def test_a_dead_endpoint_is_one_error() -> None:
         (200, {"unexpected": 1}, "does not answer like a chat completions server"),
     ],
 )
+@pytest.mark.seconds
 def test_refusals_of_the_server_are_passed_on(
     status: int, body: dict[str, Any], problem: str
 ) -> None:
@@ -178,6 +182,7 @@ def test_refusals_of_the_server_are_passed_on(
         Endpoint(url).answer(CASES, Settings())
 
 
+@pytest.mark.seconds
 def test_an_endpoint_sits_the_whole_benchmark(tiny: Path, benchmark: Any, tmp_path: Path) -> None:
     with serve(tiny) as url:
         done = run_benchmark(

@@ -112,6 +112,7 @@ def ratings(tmp_path: Path, better: float) -> Path:
     return file
 
 
+@pytest.mark.seconds
 def test_a_study_says_what_was_shown_and_no_more(tmp_path: Path) -> None:
     benchmark = ExpertStudy()
     file = ratings(tmp_path, better=1)

@@ -48,6 +48,7 @@ def sit(
 
 
 @WITH_DATA
+@pytest.mark.seconds
 def test_scores_equal_the_published_ones(tmp_path: Path) -> None:
     expected = json.loads((DATA / "reference_scores_first9.json").read_text())["metrics"]
     benchmark = OmniDocBench(str(DATA / "OmniDocBench_demo.json"))

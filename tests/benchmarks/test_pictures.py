@@ -246,6 +246,7 @@ def test_clusters_of_segments_are_mapped(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not (DATA / "panoptic_sample").is_dir(), reason="the sample is not here")
+@pytest.mark.seconds
 def test_cocos_own_panoptic_example(tmp_path: Path) -> None:
     sample = DATA / "panoptic_sample"
     content = json.loads((sample / "panoptic_examples.json").read_text())

@@ -40,6 +40,7 @@ print(tokenizer.decode(out[0, ids["input_ids"].shape[1]:], skip_special_tokens=T
 """
 
 
+@pytest.mark.seconds
 def test_a_run_loads_without_primum(adapter_run):
     base = adapter_run.parent / "base"
     said = subprocess.run(
@@ -230,6 +231,7 @@ def test_merged_weights_can_be_rounded(adapter_run, tmp_path):
     assert AutoModelForCausalLM.from_pretrained(out).dtype == torch.bfloat16
 
 
+@pytest.mark.seconds
 def test_a_merge_that_changes_answers_is_refused(adapter_run, tmp_path, monkeypatch):
     """As when a library merges into the wrong layer."""
     from peft import PeftModel

@@ -33,6 +33,7 @@ def found(verdict):
     return {check.name: check.passed for check in verdict.checks}
 
 
+@pytest.mark.seconds
 def test_the_model_itself_passes(exported, golden):
     with serve(exported) as url:
         verdict = check_served(url, golden)
@@ -40,12 +41,14 @@ def test_the_model_itself_passes(exported, golden):
     assert found(verdict) == {"weights": True, "chat template": True, "end of turn": True}
 
 
+@pytest.mark.seconds
 def test_rounding_to_bf16_is_not_another_model(adapter_run, golden, tmp_path):
     rounded, _ = export(resolve(adapter_run), tmp_path / "bf16", merge=True, dtype="bfloat16")
     with serve(rounded) as url:
         assert check_served(url, golden).same
 
 
+@pytest.mark.seconds
 def test_an_altered_template_is_caught(exported, golden):
     template = (exported / "chat_template.jinja").read_text()
     with serve(exported, template=template.replace("<|im_start|>' +", "<|im_start|> ' +")) as url:
@@ -55,6 +58,7 @@ def test_an_altered_template_is_caught(exported, golden):
     assert found(verdict)["chat template"] is False
 
 
+@pytest.mark.seconds
 def test_a_template_altered_by_one_token_of_equal_length_is_caught(exported, golden):
     template = (exported / "chat_template.jinja").read_text()
     altered = template.replace("assistant\\n' }}", "assistant\\t' }}")
@@ -65,6 +69,7 @@ def test_a_template_altered_by_one_token_of_equal_length_is_caught(exported, gol
     assert found(verdict)["chat template"] is False
 
 
+@pytest.mark.seconds
 def test_a_lost_end_of_turn_is_caught(exported, golden):
     with serve(exported, ignore_eos=True) as url:
         verdict = check_served(url, golden)
@@ -72,6 +77,7 @@ def test_a_lost_end_of_turn_is_caught(exported, golden):
     assert found(verdict) == {"weights": True, "chat template": True, "end of turn": False}
 
 
+@pytest.mark.seconds
 def test_a_generation_config_without_the_end_of_turn_is_caught(exported, golden, tmp_path):
     """The commonest way to lose it: the base model's configuration files."""
     copy = shutil.copytree(exported, tmp_path / "copy")
@@ -85,6 +91,7 @@ def test_a_generation_config_without_the_end_of_turn_is_caught(exported, golden,
         assert found(check_served(url, golden))["end of turn"] is False
 
 
+@pytest.mark.seconds
 def test_the_base_model_is_not_the_adapter(adapter_run, golden):
     with serve(adapter_run.parent / "base") as url:
         verdict = check_served(url, golden)
@@ -92,6 +99,7 @@ def test_the_base_model_is_not_the_adapter(adapter_run, golden):
     assert found(verdict)["weights"] is False
 
 
+@pytest.mark.seconds
 def test_slightly_other_weights_are_caught(exported, golden, tmp_path):
     """A fifth of their spread; what moves log-probabilities no more than bf16 does stays unseen."""
     from safetensors.torch import load_file, save_file
@@ -106,6 +114,7 @@ def test_slightly_other_weights_are_caught(exported, golden, tmp_path):
         assert found(check_served(url, golden))["weights"] is False
 
 
+@pytest.mark.seconds
 def test_without_completions_chats_are_compared(exported, golden, monkeypatch):
     monkeypatch.setattr(Server, "complete", lambda *_: None)
     with serve(exported) as url:
@@ -114,6 +123,7 @@ def test_without_completions_chats_are_compared(exported, golden, monkeypatch):
         assert found(check_served(url, golden))["end of turn"] is False
 
 
+@pytest.mark.seconds
 def test_without_log_probabilities_texts_are_compared(exported, golden, monkeypatch):
     ask = Server._ask
     monkeypatch.setattr(Server, "_ask", lambda self, path, body, wish: ask(self, path, body, {}))
@@ -123,6 +133,7 @@ def test_without_log_probabilities_texts_are_compared(exported, golden, monkeypa
         assert "tells no log-probabilities" in verdict.checks[0].detail
 
 
+@pytest.mark.seconds
 def test_an_end_of_turn_that_never_came_is_called_untested(exported):
     model, tokenizer = load(resolve(exported))
     short = record(model, tokenizer, name="short", max_new_tokens=1)
@@ -159,6 +170,7 @@ def test_the_golden_file_of_version_1_loads():
 
 
 @pytest.mark.parametrize("given", ["run", "golden"])
+@pytest.mark.seconds
 def test_the_command_says_it_and_exits_so(given, adapter_run, exported, capsys):
     parser = argparse.ArgumentParser()
     commands.register(parser.add_subparsers())

@@ -68,6 +68,7 @@ def test_an_experiment_composes_and_its_parts_fit(experiment: str) -> None:
 
 
 @pytest.mark.parametrize("benchmark", BENCHMARKS)
+@pytest.mark.seconds
 def test_a_benchmark_composes_and_its_parts_fit(benchmark: str) -> None:
     cfg = composed("evaluate", f"+benchmark={benchmark}", "checkpoint=any")
     assert cfg.name
@@ -82,6 +83,7 @@ def test_a_benchmark_composes_and_its_parts_fit(benchmark: str) -> None:
         *itertools.product(EXPERIMENTS, ("gpu", "deepspeed_zero3_offload")),
     ],
 )
+@pytest.mark.seconds
 def test_trainers_compose_with_experiments(experiment: str, trainer: str) -> None:
     cfg = composed("train", f"+experiment={experiment}", f"trainer={trainer}")
     assert cfg.trainer._target_ == "lightning.Trainer"

@@ -62,6 +62,7 @@ def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("primum.judges.language_judge.time.sleep", lambda seconds: None)
 
 
+@pytest.mark.seconds
 def test_a_reply_is_asked_for_once_and_kept_across_runs(tmp_path: Path) -> None:
     with serving("It declines.\nLabel: refusal") as (url, asked):
         for _ in range(2):
@@ -73,12 +74,14 @@ def test_a_reply_is_asked_for_once_and_kept_across_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("trouble", [500, 429, None], ids=["broken", "busy", "garbage"])
+@pytest.mark.seconds
 def test_troubles_that_pass_are_survived(trouble: int | None) -> None:
     with serving(trouble, trouble, "Label: compliance") as (url, asked):
         assert EndpointJudge(url, "m").judge("a", "b").label == "compliance"
         assert len(asked) == 3
 
 
+@pytest.mark.seconds
 def test_a_dead_slow_or_hostile_server_is_one_clear_error() -> None:
     with pytest.raises(UserError, match="gave no answer"):
         EndpointJudge("http://127.0.0.1:9/v1", "m", retries=1).judge("a", "b")
@@ -90,6 +93,7 @@ def test_a_dead_slow_or_hostile_server_is_one_clear_error() -> None:
         assert len(asked) == 1
 
 
+@pytest.mark.seconds
 def test_a_reply_without_a_label_is_unsure_and_never_a_guess() -> None:
     with serving("I would rather not say.") as (url, _):
         assert EndpointJudge(url, "m").judge("a", "b").label == "unsure"

@@ -150,6 +150,7 @@ def test_training_on_a_few_answers_learns_and_publishes(tmp_path: Path) -> None:
     assert 0 < len(model.names) < 20_000 and header["trained_on"]["a/refusal"] > 0
 
 
+@pytest.mark.seconds
 def test_what_differs_between_two_trainings_is_named(tmp_path: Path) -> None:
     rows = list(read_examples(REFUSAL_LABELS.with_name("refusal_examples.jsonl")))[::2]
     people = [replace(row, source="ab"[n % 2], human=True) for n, row in enumerate(rows)]

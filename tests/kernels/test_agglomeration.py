@@ -31,6 +31,7 @@ def nested(labels: Tensor) -> bool:
 
 
 @pytest.mark.parametrize("scene", SCENES)
+@pytest.mark.seconds
 def test_labels_equal_the_oracle(scene: str) -> None:
     image, scored, doubtful = SCENES[scene], 0, 0
     for name, options in OPTIONS.items():
@@ -46,6 +47,7 @@ def test_labels_equal_the_oracle(scene: str) -> None:
 
 
 @pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.seconds
 def test_doubtful_pairs_are_rare_and_the_rest_agrees(preset: str) -> None:
     scored = doubtful = compared = 0
     for seed in range(12):
@@ -135,6 +137,7 @@ def masks_expected(
     return {mask: (levels[0], len(levels)) for mask, levels in seen.items()}
 
 
+@pytest.mark.seconds
 def test_a_batch_is_its_images_one_by_one() -> None:
     images = torch.from_numpy(np.stack([smooth(8, 9, 10, seed) for seed in range(16)]))
     for name, preset in PRESETS.items():

@@ -59,6 +59,7 @@ def compare(name: str, seeds: range, thresholds: tuple[float, ...], size: tuple[
 
 
 @pytest.mark.parametrize("name", QUICK)
+@pytest.mark.seconds
 def test_triton_equals_the_reference(name: str) -> None:
     compare(name, range(2), (0.75, 0.5), (4, 6))
 

@@ -10,6 +10,7 @@ from primum_kernels.agglomeration import agglomerate
 
 
 @pytest.mark.parametrize("scene", SCENES)
+@pytest.mark.seconds
 def test_reference_equals_the_oracle(scene: str) -> None:
     image, scored, doubtful = SCENES[scene], 0, 0
     for name, options in OPTIONS.items():

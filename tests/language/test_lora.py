@@ -85,6 +85,7 @@ def test_a_saved_adapter_loads_on_its_base(tiny, tmp_path):
     assert hashes["base/model.safetensors"] == source.fingerprint()["model.safetensors"]
 
 
+@pytest.mark.seconds
 def test_an_adapter_whose_base_moved_says_so_and_takes_another(tiny, tmp_path):
     Lora(rank=2).adapt(tiny("llama").model()).save_pretrained(tmp_path / "adapter")
     file = tmp_path / "adapter" / "adapter_config.json"

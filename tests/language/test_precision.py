@@ -41,6 +41,7 @@ def test_a_processor_without_bf16_is_not_even_timed(monkeypatch):
     assert precision.pick_dtype("cpu") == torch.float32
 
 
+@pytest.mark.seconds
 def test_the_timing_is_real_and_short(monkeypatch):
     assert 0.01 < precision.time_bf16_against_fp32() < 100
 

@@ -57,6 +57,7 @@ def test_a_change_without_variation_is_not_certain(moved: bool) -> None:
     assert 0.02 < score.high - score.low < 0.08
 
 
+@pytest.mark.seconds
 def test_a_judges_blindness_is_divided_out() -> None:
     judge = Confusion(800, 200, 950, 50)
     before, after = [np.arange(400) < 20], [np.arange(400) < 170]

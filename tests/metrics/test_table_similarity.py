@@ -74,6 +74,7 @@ def test_what_is_no_table_scores_nothing(broken: str) -> None:
     assert teds(broken, table(["<td>a</td>"])) == 0
 
 
+@pytest.mark.seconds
 def test_a_large_table_takes_seconds() -> None:
     rows = ["".join(f"<td>{r * c}</td>" for c in range(12)) for r in range(60)]
     worse = [row.replace("<td>12</td>", "") for row in rows]

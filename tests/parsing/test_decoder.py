@@ -46,6 +46,7 @@ def pages(target, count=3) -> list[Page]:
 
 @pytest.mark.parametrize("kind", ["M-RoPE", "encoder-decoder"])
 @pytest.mark.parametrize("mode", ["page", "hierarchical"])
+@pytest.mark.seconds
 def test_strict_modes_write_what_plain_decoding_writes(kind, mode):
     target = TinyTarget(kind)
     given = pages(target)
@@ -56,6 +57,7 @@ def test_strict_modes_write_what_plain_decoding_writes(kind, mode):
     assert sum(one.trace.forwards for one in found) < sum(one.trace.forwards for one in plain) / 2
 
 
+@pytest.mark.seconds
 def test_region_mode_is_each_crop_decoded_plainly_and_says_what_it_is():
     target = TinyTarget()
     (page,) = pages(target, 1)
@@ -92,6 +94,7 @@ def test_auto_tries_the_modes_and_settles_on_the_fastest():
     assert auto(target, given)[0].mode == "page"
 
 
+@pytest.mark.seconds
 def test_tolerance_is_labelled():
     target = TinyTarget()
     (found,) = decoder("page", tolerance=0.5)(target, pages(target, 1))

@@ -53,6 +53,7 @@ def noisy(output, share=0.1, seed=0) -> list[Draft]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.seconds
 def test_the_tokens_are_those_of_generate(kind):
     model, page = lively(kind)
     endless(model)
@@ -107,6 +108,7 @@ def test_every_attention_that_takes_a_mask(attention):
 
 
 @pytest.mark.parametrize("kind", ["M-RoPE", "encoder-decoder"])
+@pytest.mark.seconds
 def test_processors_see_each_nodes_own_path(kind):
     model, page = lively(kind)
     options = {"repetition_penalty": 1.3, "no_repeat_ngram_size": 3, "min_new_tokens": 150}
@@ -172,6 +174,7 @@ def test_several_pages_at_once_each_with_its_own_length():
 
 
 @pytest.mark.parametrize("kind", TREES)
+@pytest.mark.seconds
 def test_fixed_shapes_in_the_same_memory_page_after_page(kind, monkeypatch):
     monkeypatch.setattr(
         "primum.parsing.decoding.loop.can_be_fixed", lambda seqs: can_be_fixed(seqs, "cpu")
@@ -287,6 +290,7 @@ def test_verification_finds_a_token_that_is_not_the_models():
     assert "BEYOND" in str(found)
 
 
+@pytest.mark.seconds
 def test_useless_drafts_cost_no_forwards():
     model, page = lively("1-D")
     endless(model)

@@ -128,6 +128,7 @@ def test_a_second_run_reads_nothing_but_what_is_asked_for(
     assert seen == ["a.png"]
 
 
+@pytest.mark.seconds
 def test_shards_together_are_the_whole(model: Path, scans: Path, tmp_path: Path) -> None:
     pages = list(find_pages(scans))
     whole = job(model, tmp_path / "whole", "plain").run(pages)
@@ -160,6 +161,7 @@ class Dying(Broken):
     ("drafter", "workers", "problem"),
     [(Broken, 0, "no"), (Broken, 1, "no"), (Slow, 1, "too long"), (Dying, 1, "died")],
 )
+@pytest.mark.seconds
 def test_a_failing_drafter_is_a_fallback(
     model: Path, scans: Path, tmp_path: Path, drafter: type, workers: int, problem: str
 ) -> None:

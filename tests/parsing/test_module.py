@@ -158,6 +158,7 @@ def test_letters_alone_give_every_weight_a_gradient(module: ParsingModule) -> No
     module.zero_grad()
 
 
+@pytest.mark.seconds
 def test_training_reads_words_it_was_shown(module: ParsingModule) -> None:
     batch = module.encoder(words(2)) | {"loss_scale": 0.05}
     optimizer = torch.optim.AdamW(module.parameters(), 3e-3)
@@ -245,6 +246,7 @@ def traces(folder: Path, *names: str) -> list[list[list[float]]]:
     return [json.loads((folder / f"{name}.json").read_text()) for name in names]
 
 
+@pytest.mark.seconds
 def test_a_resumed_run_goes_on_as_if_never_stopped(tmp_path: Path) -> None:
     fit({"folder": str(tmp_path), "name": "whole", "save_at": 5})
     fit({"folder": str(tmp_path), "name": "rest", "resume": str(tmp_path / "middle.ckpt")})

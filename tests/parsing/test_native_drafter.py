@@ -51,6 +51,7 @@ BOXES = [
 ]  # fmt: skip
 
 
+@pytest.mark.seconds
 def test_lines_are_read_in_batches_of_like_shape_and_come_in_their_order(drafter, page):
     drafter._boxes = lambda picture: BOXES
     try:

@@ -80,6 +80,7 @@ def check(tree: Tree) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(letters, st.lists(letters, max_size=4), st.integers(2, 6), st.integers(0, 60), st.booleans())
+@pytest.mark.seconds
 def test_the_output_is_plain_decoding_whatever_is_drafted(script, texts, vocabulary, room, eos):
     """End inside a draft, cap inside a path, duplicate, empty and short drafts, none at all."""
     ends = frozenset({END}) if eos else frozenset()

@@ -48,6 +48,7 @@ def test_tokens_belong_to_the_cluster_they_look_like() -> None:
     assert float(none.abs().sum()) == 0
 
 
+@pytest.mark.seconds
 def test_only_the_head_learns_and_its_loss_falls() -> None:
     data = ImageData(
         functools.partial(Scenes, 8, 5, SIDE), MultiCrop(SIDE, 32, 2), batch_size=4, seed=3

@@ -60,6 +60,7 @@ def benchmarks(folder: Path) -> dict[str, Benchmark]:
         (agg_sample, {"unsupervised_semantic": "pixel_accuracy_many_to_one", "panoptic": "pq"}),
     ],
 )  # fmt: skip
+@pytest.mark.seconds
 def test_a_module_sits_the_benchmarks(make: Any, main: dict[str, str], tmp_path: Path) -> None:
     torch.manual_seed(0)
     made = make()

@@ -55,6 +55,7 @@ def test_rotary_networks_and_registers_give_grids() -> None:
             assert grid.shape == (round(32 / backbone.patch), round(64 / backbone.patch), 48)
 
 
+@pytest.mark.seconds
 def test_local_weights_are_taken_and_told_apart(tmp_path: Path, vit: Backbone) -> None:
     file = tmp_path / "vit.safetensors"
     save_file(vit.network.state_dict(), file)

@@ -226,6 +226,7 @@ def test_a_bad_file_gives_way_to_the_next_and_is_reported_once(tmp_path: Path) -
 # Scenes
 
 
+@pytest.mark.seconds
 def test_scenes_are_the_same_every_time_and_their_masks_exact() -> None:
     scenes = Scenes(20, seed=4, side=96)
     for index in range(20):

@@ -82,6 +82,7 @@ def shrunk(cfg: DictConfig, root: Path) -> DictConfig:
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.seconds
 def test_full_size_builds_without_memory(experiment: str) -> None:
     cfg = composed(experiment, "paths.data=nowhere")
     with torch.device("meta"):
@@ -90,6 +91,7 @@ def test_full_size_builds_without_memory(experiment: str) -> None:
 
 
 @pytest.mark.parametrize("experiment", MASKED)
+@pytest.mark.seconds
 def test_a_step_in_miniature(experiment: str, tmp_path: Path) -> None:
     cfg = shrunk(composed(experiment, "paths.data=nowhere"), tmp_path)
     made = instantiate(cfg.module, _convert_="all")

@@ -61,6 +61,7 @@ PEERS = [
 
 
 @pytest.mark.parametrize("peer", PEERS, ids=lambda peer: type(peer).__name__)
+@pytest.mark.seconds
 def test_a_peer_answers_with_full_partitions(peer, picture, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     Image.fromarray(picture).save(tmp_path / "one.png")
 

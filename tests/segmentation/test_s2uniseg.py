@@ -35,6 +35,7 @@ def fitted(made: L.LightningModule, data: L.LightningDataModule, **options: Any)
     return trainer
 
 
+@pytest.mark.seconds
 def test_masks_are_never_read_in_training(monkeypatch: pytest.MonkeyPatch) -> None:
     def forbidden(*_: Any) -> None:
         raise AssertionError("training looked at a ground truth")
@@ -52,6 +53,7 @@ def test_masks_are_never_read_in_training(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("targets", ["centring", "sinkhorn"])
+@pytest.mark.seconds
 def test_the_loss_of_one_batch_falls(targets: str) -> None:
     made = module({"targets": targets, "rate": 3e-3})
     made.warmup, made.momentum = 1, 1.0  # a teacher that stands still asks the same each time
@@ -60,6 +62,7 @@ def test_the_loss_of_one_batch_falls(targets: str) -> None:
     assert sum(trace[-3:]) < 0.9 * sum(trace[:3]), trace
 
 
+@pytest.mark.seconds
 def test_health_is_logged_and_collapse_alarms() -> None:
     health = Health(every=1, alarm=2.0, patience=2)  # an entropy above log K would be needed
     with pytest.warns(UserWarning, match="collapsing"):
@@ -81,6 +84,7 @@ def test_a_healthy_entropy_resets_the_alarm() -> None:
         health.judge(0.3)
 
 
+@pytest.mark.seconds
 def test_pictures_reach_the_logger_and_change_no_loss(tmp_path: Path) -> None:
     def losses(*callbacks: L.Callback) -> Any:
         L.seed_everything(3, verbose=False)
@@ -158,6 +162,7 @@ def test_masks_of_a_coco_file_are_the_masks_written(tmp_path: Path, form: str) -
         assert len(file.masks(index, 2)) == 2
 
 
+@pytest.mark.seconds
 def test_a_decoder_learns_from_a_mask_file(tmp_path: Path) -> None:
     import functools
 

@@ -54,6 +54,7 @@ def tree(folder: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.seconds
 def test_any_picture_is_right_or_told_and_masks_are_the_label_maps(
     backbone: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -108,6 +109,7 @@ def test_the_gallery_is_one_page_that_no_file_name_can_break(
     assert card["name"] == name and len(card["levels"]) == 3
 
 
+@pytest.mark.seconds
 def test_a_second_run_does_nothing_and_other_settings_are_refused(
     backbone: list[str], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -126,6 +128,7 @@ def test_a_second_run_does_nothing_and_other_settings_are_refused(
     assert "other settings" in capsys.readouterr().err
 
 
+@pytest.mark.seconds
 def test_shards_together_are_one_run(backbone: list[str], folder: Path, tmp_path: Path) -> None:
     common = ["segment", str(folder), *backbone]
     assert main([*common, "-o", str(tmp_path / "whole")]) == 0
@@ -141,6 +144,7 @@ def test_shards_together_are_one_run(backbone: list[str], folder: Path, tmp_path
     assert tree(tmp_path / "same") == whole and tree(tmp_path / "joined") == whole
 
 
+@pytest.mark.seconds
 def test_parts_that_do_not_belong_together_are_refused(
     backbone: list[str], folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -35,6 +35,7 @@ def module() -> DenseSelfDistillation:
     )
 
 
+@pytest.mark.seconds
 def test_the_loss_falls_and_the_teacher_follows() -> None:
     data = ImageData(
         functools.partial(PhotoCrops, 8, 0, 48), MultiCrop(32, 32, 0, (0.5, 1.0)), batch_size=8

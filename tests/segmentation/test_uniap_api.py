@@ -153,6 +153,7 @@ def test_a_regions_largest_part_keeps_its_colour(backbone: Backbone) -> None:
         assert (colours[top][label] == colours[top - 1][largest]).all()
 
 
+@pytest.mark.seconds
 def test_tuning_finds_thresholds_that_leave_the_wanted_regions(
     backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:

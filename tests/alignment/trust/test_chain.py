@@ -150,6 +150,7 @@ def test_a_payload_changed_lost_or_not_of_its_schema_is_found(path: Path) -> Non
     assert (verdict.whole, verdict.line) == (False, 6) and "missing" in verdict.problem
 
 
+@pytest.mark.seconds
 def test_ten_thousand_events_validate_and_verify_in_five_seconds(tmp_path: Path) -> None:
     store = Store.create(tmp_path / "trust")
     key = reviewer(tmp_path, store)

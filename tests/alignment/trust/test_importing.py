@@ -58,6 +58,7 @@ def test_a_preference_pair_comes_back_as_one(store: Store, tmp_path: Path) -> No
 
 
 @pytest.mark.skipif(not (DATA / "star1").is_dir(), reason="STAR-1 is not here")
+@pytest.mark.seconds
 def test_star1_comes_with_its_scores(store: Store) -> None:
     file = DATA / "star1" / "STAR-1.json"
     origin = Origin(**known_origin(file))

@@ -142,6 +142,7 @@ def test_checkpoints_have_the_released_names(name, root):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.seconds
 def test_drafts_change_no_token_of_what_the_model_is_made_for(name, root):
     one = target(name, root)
     image = page()

@@ -144,6 +144,7 @@ def test_proposals_are_those_of_loops_over_positions_and_shapes(draw: np.random.
     assert found == pytest.approx(np.concatenate(boxes_)[order], **CLOSE)
 
 
+@pytest.mark.seconds
 def test_each_stage_refines_the_last_and_scores_are_their_mean(draw: np.random.Generator) -> None:
     model, features = small_cutler(draw)
     weights = {key: tensor.numpy() for key, tensor in model.state_dict().items()}

@@ -107,6 +107,7 @@ def test_cutler_at_full_size_has_every_key() -> None:
     assert found.whole and not dropped and found.matched == len(state), str(found)
 
 
+@pytest.mark.seconds
 def test_two_networks_make_the_same_of_one_resnet() -> None:
     """transformers' and torchvision's ResNets under our two maps: keys could match by chance."""
     unsam, cutler = UnSam(num_queries=2, hidden=32, feedforward=64, encoder_layers=1,
