@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # `make demo-evidence`: three seeds, every held-out pair, paired per prompt; judged against two bounds.
+# The test families were looked at once, for the README's table: nothing may be chosen on them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 stamp=evidence-$(date -u +%Y%m%d-%H%M%S)

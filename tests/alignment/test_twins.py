@@ -1,5 +1,6 @@
 """The shipped twins keep the promises made of them."""
 
+import json
 import re
 from collections import Counter
 from itertools import combinations
@@ -7,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from primum.alignment.twins import Split, conversations, pairs
+from primum.alignment.twins import FILE, Split, conversations, pairs
 from primum.errors import UserError
 
 SPLITS = get_args(Split)
@@ -68,6 +69,8 @@ def test_a_family_can_give_fewer_pairs_and_keeps_both_styles() -> None:
     assert set(families) == {row["family"] for row in pairs("train")}
     taken = {str(one.extra["pair"]) for one in few}
     styles = Counter(row["style"] for row in pairs("train") if row["pair"] in taken)
+    lines = FILE.read_text(encoding="utf-8").splitlines()  # errors name the file's row
+    assert all(json.loads(lines[one.row - 1])["pair"] == one.extra["pair"] for one in few)
     assert styles["close"] == styles["plain"]
     with pytest.raises(UserError, match="at least 1"):
         conversations("train", per_family=0)

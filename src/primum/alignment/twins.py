@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from primum.errors import UserError
 from primum.language.formats import Conversation
@@ -20,9 +20,10 @@ FILE = resources.files("primum.alignment") / "data" / "twins.jsonl"
 
 
 @cache
-def pairs(split: Split) -> list[dict[str, str]]:
-    """Rows of one split: pair, principle, family, the two requests and their answers."""
-    rows = [json.loads(line) for line in FILE.read_text(encoding="utf-8").splitlines()]
+def pairs(split: Split) -> list[dict[str, Any]]:
+    """Rows of one split: pair, principle, family, requests, answers, and the file's row number."""
+    lines = FILE.read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) | {"row": number} for number, line in enumerate(lines, 1)]
     kept = [row for row in rows if row["split"] == split]
     if not kept:
         raise UserError(
@@ -41,11 +42,11 @@ def conversations(
     """Each pair as two conversations, unsafe then benign, with the answer to learn.
 
     Args:
-        per_family: At most so many pairs of each family, spread over it. New families teach more
-            than further pairs of known ones. None takes all.
-        openings: Words that every answer of a kind begins with. Refusals begin alike (half with
-            `I`), help in 182 ways, so greedy decoding refuses as soon as refusing is likelier than
-            the likeliest first word of help; one opening sets refusing against helping as a whole.
+        per_family: At most so many pairs of each family, spread over it. None takes all.
+        openings: Words that every answer of a kind begins with. Half of the refusals begin
+            with `I`, help with 238 words, so greedy decoding refuses as soon as refusing is
+            likelier than the likeliest first word of help; one opening sets refusing against
+            helping as a whole.
     """
     answers = {"unsafe": "refusal", "benign": "help"}
     begin = {kind: f"{words} " for kind, words in (openings or {}).items()}
@@ -58,7 +59,7 @@ def conversations(
             ),
             rejected=None,
             file="twins.jsonl",
-            row=number,
+            row=row["row"],
             extra={
                 "pair": row["pair"],
                 "kind": kind,
@@ -66,22 +67,23 @@ def conversations(
                 "principle": row["principle"],
             },
         )
-        for number, row in enumerate(thinned(pairs(split), per_family), 1)
+        for row in thinned(pairs(split), per_family)
         for kind in kinds
     ]
 
 
-def thinned(rows: list[dict[str, str]], per_family: int | None) -> list[dict[str, str]]:
-    """At most so many rows of each family, evenly apart; every style of pair keeps its share."""
+def thinned(rows: list[dict[str, Any]], per_family: int | None) -> list[dict[str, Any]]:
+    """At most so many rows of each family, evenly apart, as both styles stand in blocks."""
     if per_family is None:
         return rows
     if per_family < 1:
         raise UserError(f"A family gives at least 1 pair, not {per_family}")
-    families: dict[str, list[dict[str, str]]] = {}
+    families: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         families.setdefault(row["family"], []).append(row)
     return [
-        family[place * len(family) // per_family] if len(family) > per_family else family[place]
+        family[place * len(family) // taken]
         for family in families.values()
-        for place in range(min(per_family, len(family)))
+        for taken in [min(per_family, len(family))]
+        for place in range(taken)
     ]

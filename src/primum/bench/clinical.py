@@ -69,14 +69,14 @@ def run(arguments: argparse.Namespace) -> int:
         tried: dict[str, dict[int, float]] = {side: {} for side in SIDES}
         for size in sizes if len(sizes) > 1 else []:
             _write(work, job, dict.fromkeys(SIDES, size))
-            for side, (result,) in in_turn(SIDES, work, 1, environment).items():
+            for side, (result,) in in_turn(SIDES, work, 1, environment, unit="questions").items():
                 tried[side][size] = result["seconds"]
         best = {
             side: min(tried[side], key=tried[side].__getitem__) if tried[side] else sizes[0]
             for side in SIDES
         }
         _write(work, job, best)
-        results = in_turn(SIDES, work, arguments.pairs, environment)
+        results = in_turn(SIDES, work, arguments.pairs, environment, unit="questions")
     seconds = {side: [one["seconds"] for one in results[side]] for side in SIDES}
     ratio = paired_ratio(seconds["primum"], seconds["lm_eval"])
     differ, ties = compare_choices(

@@ -77,7 +77,7 @@ def main() -> None:
     }
     result = {
         "seconds": seconds,
-        "tokens_per_second": len(logprobs) / seconds,
+        "questions_per_second": len(logprobs) / seconds,
         "logprobs": logprobs,
     }
     print(json.dumps(result))

@@ -38,7 +38,7 @@ def main() -> None:
     logprobs = {row.case: row.record["logprobs"] for row in rows}
     result = {
         "seconds": seconds,
-        "tokens_per_second": len(rows) / seconds,
+        "questions_per_second": len(rows) / seconds,
         "logprobs": logprobs,
     }
     print(json.dumps(result))

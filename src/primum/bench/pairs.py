@@ -41,11 +41,15 @@ def paired_ratio(ours: Sequence[float], theirs: Sequence[float], draws: int = 10
 
 
 def in_turn(
-    modules: Mapping[str, str], work: Path, pairs: int, environment: Mapping[str, str]
+    modules: Mapping[str, str],
+    work: Path,
+    pairs: int,
+    environment: Mapping[str, str],
+    unit: str = "tokens",
 ) -> dict[str, list[dict[str, Any]]]:
     """Run each side's module as `python -m MODULE WORK` once a pair, swapping who goes first.
 
-    Each child prints one JSON object as its last line.
+    Each child prints one JSON object as its last line, with `UNIT_per_second` in it.
 
     Raises:
         UserError: A child failed; its last lines are shown.
@@ -65,6 +69,6 @@ def in_turn(
                 raise UserError(f"The {side} side of the benchmark failed:\n{tail}")
             results[side].append(json.loads(child.stdout.splitlines()[-1]))
         print(f"pair {number + 1}/{pairs}: " + ", ".join(
-            f"{side} {results[side][-1]['tokens_per_second']:.0f} tokens/s" for side in modules
+            f"{side} {results[side][-1][f'{unit}_per_second']:.3g} {unit}/s" for side in modules
         ), flush=True)  # fmt: skip
     return results
