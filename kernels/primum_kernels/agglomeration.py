@@ -310,19 +310,23 @@ def assemble(
 ) -> Agglomeration:
     """Make a batch's result from its images; the table is as long as the fullest image's."""
     labels = torch.stack([one.labels for one in images], 1)  # (levels, batch, tokens)
-    levels, batch, tokens = labels.shape
-    slots = max(1, max(len(rows) for one in images for rows in one.chosen))
+    levels, batch, _ = labels.shape
+    rows = max(1, max(sum(map(len, one.chosen)) for one in images))
     sample = images[0].feature[0]
-    chosen = torch.full((levels, batch, slots), tokens)
-    feature = sample.new_zeros(levels, batch, slots, sample.shape[-1])
-    cohesion = sample.new_zeros(levels, batch, slots)
+    level = torch.full((batch, rows), -1)
+    first = torch.zeros_like(level)
+    feature = sample.new_zeros(batch, rows, sample.shape[-1])
+    cohesion = sample.new_zeros(batch, rows)
     for index, one in enumerate(images):
-        for level, rows in enumerate(one.chosen):
-            chosen[level, index, : len(rows)] = rows
-            feature[level, index, : len(rows)] = one.feature[level]
-            cohesion[level, index, : len(rows)] = one.cohesion[level]
+        sizes = torch.tensor([len(chosen) for chosen in one.chosen])
+        used = slice(int(sizes.sum()))
+        level[index, used] = torch.arange(levels).repeat_interleave(sizes)
+        first[index, used] = torch.cat(one.chosen)
+        torch.cat(one.feature, out=feature[index, used])
+        torch.cat(one.cohesion, out=cohesion[index, used])
     cosines = torch.stack([one.cosines for one in images])
-    table = describe(labels, width, chosen, feature, cohesion, cosines, grid_edges(height, width))
+    edges = grid_edges(height, width)
+    table = describe(labels, width, level, first, feature, cohesion, cosines, edges)
     semantic = [one.semantic for one in images if one.semantic is not None]
     shape = (levels, batch, height, width)
     left_out, missed = torch.tensor([(one.left_out, one.missed) for one in images]).T

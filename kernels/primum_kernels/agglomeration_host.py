@@ -275,24 +275,22 @@ class Supernodes:
     def merge(self, root: Array) -> None:
         """Contract to these roots. Votes and pairs that this changes wait until asked for."""
         pooling = self.options.pooling
-        changed = np.zeros(len(root), bool)
-        moved = np.flatnonzero((self.root == self.place) & (root != self.place))
+        alive, changed = self.root == self.place, np.zeros(len(root), bool)
+        moved = root[alive & (root != self.place)]
         if len(moved):
-            owner = root[moved]
-            order = np.argsort(owner, kind="stable")
-            moved, owner = moved[order], owner[order]
+            changed[moved] = True
+            members = np.flatnonzero(alive & changed[root])
+            members = members[grouped(root[members])]
+            owner = root[members]
             start = np.flatnonzero(leads(owner))
             heads, runs = owner[start], np.diff(start, append=len(owner))
-            changed[heads] = True
-            sums = self.sums(heads).add_(combined(self.total, moved, runs))
-            self.total[at(heads)] = sums
-            self.area[heads] += np.add.reduceat(self.area[moved], start)
+            sums = combined(self.total, members, runs)
+            self.total.index_copy_(0, at(heads), sums)
+            self.area[heads] = np.add.reduceat(self.area[members], start)
             if pooling == "sum":
                 self.scale[heads] = 1 / torch.linalg.vector_norm(sums, dim=1).clamp_(min=1e-12)
             elif pooling == "mean":
-                pooled = self.feature.index_select(0, at(heads))
-                pooled += combined(self.feature, moved, runs)
-                self.feature[at(heads)] = functional.normalize(pooled, dim=1, eps=1e-12)
+                self.write(heads, combined(self.feature, members, runs))
         self.root = root
         if pooling == "vote":
             if self.plain:  # the first vote replaces every token's feature
@@ -332,14 +330,14 @@ class Supernodes:
 
     def write(self, rows: Array, feature: Tensor) -> None:
         """Store features, made unit length."""
-        self.feature[at(rows)] = functional.normalize(feature, dim=1, eps=1e-12)
+        self.feature.index_copy_(0, at(rows), functional.normalize(feature, dim=1, eps=1e-12))
 
     def vote_inside(self, rows: Array) -> Tensor:
         """Vote of each region's own tokens."""
         inside = np.zeros(len(self.root), bool)
         inside[rows] = True
         tokens = np.flatnonzero(inside[self.root])
-        tokens = tokens[np.argsort(self.root[tokens], kind="stable")]
+        tokens = tokens[grouped(self.root[tokens])]
         owner = self.root[tokens]
         start = np.flatnonzero(leads(owner))
         size = np.diff(start, append=len(tokens))
@@ -392,11 +390,17 @@ def leads(ordered: Array) -> Array:
 
 def combined(values: Tensor, rows: Array, runs: Array, weight: Array | None = None) -> Tensor:
     """Weighted sums of values[rows] over consecutive runs of these lengths, (runs, channels)."""
-    from scipy.sparse import csr_array
+    begins = at(np.cumsum(runs) - runs)
+    weights = None if weight is None else at(weight)
+    return functional.embedding_bag(
+        at(rows), values, begins, mode="sum", per_sample_weights=weights
+    )
 
-    weight = np.ones(len(rows), np.float32) if weight is None else weight
-    layout = (weight, rows, np.append(0, np.cumsum(runs)))
-    return at(csr_array(layout, (len(runs), len(values))) @ values.numpy())
+
+def grouped(owner: Array) -> Array:
+    """Stable order that brings equal rows together; narrow whole numbers are sorted by radix."""
+    narrow = owner.astype(np.uint16) if owner.max(initial=0) < 2**16 else owner
+    return np.argsort(narrow, kind="stable")
 
 
 def ranked(root: Array) -> Array:

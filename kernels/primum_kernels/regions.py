@@ -91,7 +91,8 @@ def pick(
 def describe(
     labels: Tensor,
     width: int,
-    chosen: Tensor,
+    level: Tensor,
+    first: Tensor,
     feature: Tensor,
     cohesion: Tensor,
     cosines: Tensor,
@@ -102,67 +103,76 @@ def describe(
     Args:
         labels: (levels, batch, tokens) compact labels.
         width: Tokens in a row of the grid.
-        chosen: (levels, batch, slots) from `pick`.
-        feature: (levels, batch, slots, channels).
-        cohesion: (levels, batch, slots) norm of the mean unit token.
+        level: (batch, rows) of each chosen region, in order; -1 where there is none.
+        first: (batch, rows) its first token, from `pick`; anything where there is none.
+        feature: (batch, rows, channels).
+        cohesion: (batch, rows) norm of the mean unit token.
         cosines: (batch, edges) cosine of neighbouring tokens.
         pairs: (2, edges) the tokens of each grid edge.
     """
     levels, batch, tokens = labels.shape
-    slots = chosen.shape[-1]
-    listed = chosen < tokens
-    first = chosen.clamp(max=tokens - 1)
-    label = labels.gather(-1, first)
+    rows = level.shape[1]
+    listed = level >= 0
+    at_level, first = level.clamp(min=0), first.clamp(max=tokens - 1)
+    shape = (levels, batch, rows)
     areas = areas_of(labels)
-    area = areas.gather(-1, first)
-
     position = torch.arange(tokens, device=labels.device)
+
+    def later(values: Tensor) -> Tensor:
+        """Values (levels, batch, tokens) of every level around each row's first token."""
+        return values.gather(-1, first.expand(shape))
+
+    def own(values: Tensor) -> Tensor:
+        """The same at each row's own level, (batch, rows)."""
+        return values.gather(0, at_level[None])[0]
+
+    around = later(areas)
+    area = own(around)
+    every_label = later(labels)
+
+    def of_region(values: Tensor) -> Tensor:
+        """Values (levels, batch, labels) of each row's region."""
+        return own(values.gather(-1, every_label))
 
     def extreme(value: Tensor, how: str, start: int) -> Tensor:
         out = torch.full_like(labels, start)
-        out.scatter_reduce_(-1, labels, value.expand_as(labels), how)
-        return out.gather(-1, label)
+        return of_region(out.scatter_reduce_(-1, labels, value.expand_as(labels), how))
 
-    left = extreme(position % width, "amin", width)
-    right = extreme(position % width, "amax", -1) + 1
-    bottom = extreme(position // width, "amax", -1) + 1
+    column, line = position % width, position // width
+    left = extreme(column, "amin", width)
+    right = extreme(column, "amax", -1) + 1
+    bottom = extreme(line, "amax", -1) + 1
     box = torch.stack([left, first // width, right, bottom], -1)
 
     # a count and a sum in one word: cosines in whole units of 2^-20, so that the order of the
     # additions does not show
     units = (cosines * 2**20).round().long() + 2**40
-    ends = labels[..., pairs]  # (levels, batch, 2, edges)
-    word = torch.where(ends[..., 0, :] != ends[..., 1, :], units, 0)
-    word = word[..., None, :].expand(ends.shape).flatten(-2)
-    word = torch.zeros_like(labels).scatter_add_(-1, ends.flatten(-2), word).gather(-1, label)
-    count = (word + 2**39) >> 40
-    border = (word - (count << 40)) / (count.clamp(min=1) * 2**20)
+    one, other = (labels.gather(-1, ends.expand(levels, batch, -1)) for ends in pairs)
+    word = torch.where(one != other, units, 0)
+    words = torch.zeros_like(labels).scatter_add_(-1, one, word).scatter_add_(-1, other, word)
+    words = of_region(words)
+    count = (words + 2**39) >> 40
+    border = (words - (count << 40)) / (count.clamp(min=1) * 2**20)
     border = torch.where(count > 0, border, 1.0)
 
     # the same mask at a later level has the same area around the same token
-    def later(values: Tensor) -> Tensor:
-        """Values (levels, batch, tokens) of every level at each region: (levels, *chosen.shape)."""
-        at = first.expand(levels, *first.shape)
-        return values[:, None].expand(-1, levels, -1, -1).gather(-1, at)
-
-    level = torch.arange(levels, device=labels.device)
-    after = (level[:, None] > level)[..., None, None]
-    persistence = 1 + (after & (later(areas) == area)).sum(0)
-    row_of = torch.full((levels, batch, tokens + 1), -1, device=labels.device)
-    rows = torch.arange(levels * slots, device=labels.device).view(levels, 1, slots)
-    row_of.scatter_(-1, torch.where(listed, label, tokens), rows.expand(chosen.shape))
-    row_of[..., tokens] = -1
-    container = later(row_of.gather(-1, labels))
-    container = torch.where(after & (container >= 0), container, levels * slots).amin(0)
-    parent = torch.where(container < levels * slots, container, -1)  # rows run by level
+    after = torch.arange(levels, device=labels.device)[:, None, None] > at_level
+    persistence = 1 + (after & (around == area)).sum(0)
+    number = torch.arange(rows, device=labels.device)
+    row_of = torch.full((batch, levels * (tokens + 1)), -1, device=labels.device)
+    slot = at_level * (tokens + 1) + torch.where(listed, own(every_label), tokens)
+    row_of.scatter_(1, slot, number.expand(batch, rows))
+    row_of = row_of.view(batch, levels, tokens + 1).transpose(0, 1)
+    container = row_of[..., :tokens].gather(-1, every_label)
+    container = torch.where(after & (container >= 0), container, rows).amin(0)
+    parent = torch.where(container < rows, container, -1)
     score = persistence / levels * (1 + cohesion - border).clamp(0, 2) / 2
 
-    def rows_of(value: Tensor, empty: float) -> Tensor:
-        hidden = ~listed.view(*listed.shape, *[1] * (value.dim() - 3))
-        return value.masked_fill(hidden, empty).transpose(0, 1).flatten(1, 2)
+    def shown(value: Tensor, empty: float) -> Tensor:
+        hidden = ~listed.view(batch, rows, *[1] * (value.dim() - 2))
+        return value.masked_fill(hidden, empty)
 
-    at_level = level.view(levels, 1, 1).expand(chosen.shape)
     return Regions(
-        rows_of(at_level, -1), rows_of(label, -1), rows_of(area, 0), rows_of(box, 0),
-        rows_of(parent, -1), rows_of(persistence, 0), rows_of(feature, 0), rows_of(score, 0),
+        torch.where(listed, level, -1), shown(own(every_label), -1), shown(area, 0), shown(box, 0),
+        shown(parent, -1), shown(persistence, 0), shown(feature, 0), shown(score, 0),
     )  # fmt: skip

@@ -1,12 +1,13 @@
 """Exam files as published, choices read from text, and both kinds of candidate."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from primum.benchmarks.candidates import Candidate
-from primum.benchmarks.clinical_qa import ClinicalQA
+from primum.benchmarks.clinical_qa import ByLikelihood, ClinicalQA
 from primum.benchmarks.exam_items import read_exam
 from primum.benchmarks.extraction import extract_choice
 from primum.benchmarks.predictions import Predictions
@@ -145,6 +146,18 @@ def test_a_checkpoint_sits_every_mode(
     assert [next(iter(row.values()))["label"] for row in sit(3)] == [
         next(iter(row.values()))["label"] for row in sit(16)
     ]
+
+
+def test_likelihoods_are_batched_by_tokens(candidate: Candidate, tmp_path: Path) -> None:
+    digits, words = "3141592653589793", "a question about the answer "
+    rows = [
+        {"id": name, "question": text, "answer": "A", "options": {"A": "yes", "B": "no"}}
+        for name, text in (("words", words), ("digits", digits))
+    ]
+    benchmark = ClinicalQA({"set": write(tmp_path / "set.jsonl", *rows)}, batch_size=1)
+    benchmark.candidate = replace(candidate, subject=ByLikelihood(candidate.subject, chat=False))
+    assert [case.id for (case,) in benchmark.batches()] == ["set:digits", "set:words"]
+    assert len(digits) < len(words)
 
 
 def test_predictions_are_read_and_failures_reported(sets: dict[str, str], tmp_path: Path) -> None:

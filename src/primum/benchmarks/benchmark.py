@@ -154,10 +154,15 @@ class Benchmark(LightningModule):
         """The settings that an answer depends on, for the key and the report."""
         return asdict(self.settings)
 
+    def lengths(self) -> list[int]:
+        """How long each case is, in whatever unit; alike ones share a batch."""
+        return [len(case.prompt) for case in self.cases]
+
     def batches(self) -> list[list[Case]]:
         """Cases of similar length together, longest first: what does not fit fails early."""
-        size = self.settings.batch_size
-        ordered = sorted(self.cases, key=lambda case: (-len(case.prompt), case.id))
+        size, lengths = self.settings.batch_size, self.lengths()
+        order = sorted(range(len(lengths)), key=lambda at: (-lengths[at], self.cases[at].id))
+        ordered = [self.cases[at] for at in order]
         return [ordered[start : start + size] for start in range(0, len(ordered), size)]
 
     def results(self, cases: Sequence[Case]) -> list[Result]:
@@ -196,14 +201,15 @@ class Benchmark(LightningModule):
         # nobody writes before everybody has read, or ranks would disagree about what is left
         self.trainer.strategy.barrier("results read")
         self.part = ResultPart(self.folder, self.trainer.global_rank)
-        self.pending = [[case for case in batch if case.id not in done] for batch in self.batches()]
+        self.planned = self.batches()
+        self.pending = [[case for case in batch if case.id not in done] for batch in self.planned]
         if any(self.pending):
             self.candidate.load()
         if self.candidate.module is not None:
             self.subject = self.candidate.module.eval().requires_grad_(False)  # moved by Lightning
 
     def test_dataloader(self) -> DataLoader:
-        batches = list(zip(self.batches(), self.pending, strict=True))
+        batches = list(zip(self.planned, self.pending, strict=True))
         finished = [index for index, pending in enumerate(self.pending) if not pending]
         sampler = UnrepeatedDistributedSampler(
             batches, self.trainer.global_rank, self.trainer.world_size, finished

@@ -163,6 +163,13 @@ class ClinicalQA(Benchmark):
             self.candidate = replace(self.candidate, subject=ByLikelihood(subject, self.chat))
         super().setup(stage)
 
+    def lengths(self) -> list[int]:
+        assert self.candidate is not None
+        subject = self.candidate.subject
+        return (
+            subject.lengths(self.cases) if isinstance(subject, ByLikelihood) else super().lengths()
+        )
+
     def judge(self, case: Case, answer: Answer) -> Judgement:
         right = tuple(case.reference["answer"])
         if isinstance(answer.text, Scored):
@@ -274,6 +281,14 @@ class ByLikelihood:
         load = getattr(self.subject, "load", None)
         if callable(load):
             load()
+
+    def lengths(self, cases: Sequence[Case]) -> list[int]:
+        """Tokens of each prompt, since padding costs as much as text; or its characters."""
+        prompts = [self.prompt(case) for case in cases]
+        tokenizer = getattr(self.subject, "tokenizer", None)
+        if tokenizer is None:
+            return [len(prompt) for prompt in prompts]
+        return [len(ids) for ids in tokenizer(prompts, add_special_tokens=False)["input_ids"]]
 
     def answer(self, cases: Sequence[Case], settings: Settings) -> list[Answer]:
         """The likeliest option of each case."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from primum.benchmarks.cases import Case, sha256_of
@@ -19,12 +20,15 @@ class LanguageModel:
     def __init__(self, source: Source) -> None:
         self.source = source
         self.network: Any = None
-        self.tokenizer: Any = None
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """Read once, without the weights."""
+        return self.source.tokenizer()
 
     def load(self) -> None:
-        """Read weights and tokenizer, once."""
+        """Read the weights, once."""
         if self.network is None:
-            self.tokenizer = self.source.tokenizer()
             self.network = self.source.model()
 
     def answer(self, cases: Sequence[Case], settings: Settings) -> list[Answer]:

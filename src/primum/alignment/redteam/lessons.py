@@ -2,7 +2,7 @@
 
 Successful attacks on the train split become conversations with the twins' refusal as the answer;
 each brings its contrast, the benign twin in the same framing with its helpful answer, so that the
-model does not learn to refuse the framing.
+model does not learn to refuse the framing; everyday requests keep it from refusing the rest.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from primum.alignment.everyday import everyday
 from primum.alignment.redteam.family import Behaviour, Family, dice
 from primum.alignment.twins import Split, conversations, pairs
 from primum.errors import UserError
@@ -25,6 +26,7 @@ def lessons(
     split: Split = "train",
     most: int | None = None,
     plain: int | None = None,
+    outside: bool = True,
     seed: int = 0,
     openings: Mapping[str, str] | None = None,
 ) -> list[Conversation]:
@@ -37,6 +39,7 @@ def lessons(
         split: Of the twins.
         most: At most so many attacks, spread by a hash; each brings two conversations.
         plain: So many pairs of the split as they are besides; None takes all of them.
+        outside: Also everyday requests outside medicine, to be helped with.
         seed: Of the attacks, as in the benchmark's `attack_seed`.
         openings: Kind (`unsafe`, `benign`) -> words that each of its answers begins with. Help
             begins in many ways and refusals in few, so that greedy decoding refuses too soon.
@@ -89,7 +92,8 @@ def lessons(
     ordinary = conversations(split)
     ordinary.sort(key=lambda one: dice(seed, str(one.extra["family"]), one.id[:-7]).random())
     kept = ordinary if plain is None else ordinary[: 2 * plain]
-    return [_begun(one, openings or {}) for one in (*learned, *kept)]
+    beyond = everyday("train") if outside else ()
+    return [_begun(one, openings or {}) for one in (*learned, *kept, *beyond)]
 
 
 def _begun(one: Conversation, openings: Mapping[str, str]) -> Conversation:
