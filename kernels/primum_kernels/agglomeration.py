@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -136,6 +137,12 @@ def grid_edges(height: int, width: int, device: torch.device | str = "cpu") -> T
     right = torch.stack([token[:, :-1].flatten(), token[:, 1:].flatten()])
     down = torch.stack([token[:-1].flatten(), token[1:].flatten()])
     return torch.cat([right, down], 1)
+
+
+@lru_cache(maxsize=64)
+def host_edges(height: int, width: int) -> Tensor:
+    """`grid_edges` on the CPU, made once a grid; not to be written on."""
+    return grid_edges(height, width)
 
 
 def voting_tokens(height: int, width: int, stride: int) -> Tensor:
@@ -311,6 +318,9 @@ def assemble(
     """Make a batch's result from its images; the table is as long as the fullest image's."""
     labels = torch.stack([one.labels for one in images], 1)  # (levels, batch, tokens)
     levels, batch, _ = labels.shape
+    counts = labels.amax(-1) + 1
+    # a level with as many supernodes as the one before is the same one, and described with it
+    new = torch.cat([counts[:1] > 0, counts[1:] != counts[:-1]]).any(1)
     rows = max(1, max(sum(map(len, one.chosen)) for one in images))
     sample = images[0].feature[0]
     level = torch.full((batch, rows), -1)
@@ -320,19 +330,23 @@ def assemble(
     for index, one in enumerate(images):
         sizes = torch.tensor([len(chosen) for chosen in one.chosen])
         used = slice(int(sizes.sum()))
-        level[index, used] = torch.arange(levels).repeat_interleave(sizes)
+        level[index, used] = (new.cumsum(0) - 1).repeat_interleave(sizes)
         first[index, used] = torch.cat(one.chosen)
         torch.cat(one.feature, out=feature[index, used])
         torch.cat(one.cohesion, out=cohesion[index, used])
     cosines = torch.stack([one.cosines for one in images])
-    edges = grid_edges(height, width)
-    table = describe(labels, width, level, first, feature, cohesion, cosines, edges)
+    number = new.nonzero().flatten()
+    span = torch.diff(number, append=torch.tensor([levels]))
+    table = describe(
+        labels[number], span, width, level, first, feature, cohesion, cosines,
+        host_edges(height, width),
+    )  # fmt: skip
     semantic = [one.semantic for one in images if one.semantic is not None]
     shape = (levels, batch, height, width)
     left_out, missed = torch.tensor([(one.left_out, one.missed) for one in images]).T
     return Agglomeration(
         labels.view(shape).to(device),
-        (labels.amax(-1) + 1).to(device),
+        counts.to(device),
         torch.stack(semantic, 1).view(shape).to(device) if semantic else None,
         Regions(**{name: value.to(device) for name, value in vars(table).items()}),
         Overflow(left_out.to(device), missed.to(device), torch.zeros_like(missed).to(device)),

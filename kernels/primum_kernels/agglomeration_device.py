@@ -149,10 +149,10 @@ def device(features: Tensor, options: Options) -> Agglomeration:
             semantic.append(ranked(root, nodes.place))
             missed += nodes.starts().sum(1) - known
     stack = torch.stack(labels)
-    tokens_first = torch.cat(chosen, 1)
-    level = torch.arange(levels, device=features.device).repeat_interleave(chosen[0].shape[1])
+    first, each = torch.cat(chosen, 1), torch.ones(levels, dtype=torch.int64, device=before.device)
+    level = torch.arange(levels, device=before.device).repeat_interleave(chosen[0].shape[1])
     table = describe(
-        stack, width, torch.where(tokens_first < tokens, level, -1), tokens_first,
+        stack, each, width, torch.where(first < tokens, level, -1), first,
         torch.cat(feature, 1), torch.cat(cohesion, 1), nodes.cosines, nodes.pairs.long(),
     )  # fmt: skip
     shape = (levels, batch, height, width)

@@ -28,7 +28,7 @@ from primum_kernels.agglomeration import (
     Image,
     Options,
     assemble,
-    grid_edges,
+    host_edges,
     refuse_what_is_not_finite,
     size_weight,
     tie_hash,
@@ -116,7 +116,7 @@ class Supernodes:
         self.stale = np.zeros(len(token), bool)  # features that wait for their vote
         self.moment, self.centre = Tensor(), Tensor()  # of the voters, made when first needed
 
-        first, second = grid_edges(height, width).numpy()
+        first, second = host_edges(height, width).numpy()
         grid = token.view(height, width, -1).numpy()
         right = np.einsum("hwc,hwc->hw", grid[:, :-1], grid[:, 1:])
         down = np.einsum("hwc,hwc->hw", grid[:-1], grid[1:])

@@ -90,6 +90,7 @@ def pick(
 
 def describe(
     labels: Tensor,
+    span: Tensor,
     width: int,
     level: Tensor,
     first: Tensor,
@@ -102,6 +103,7 @@ def describe(
 
     Args:
         labels: (levels, batch, tokens) compact labels.
+        span: (levels,) thresholds that each level stands for, as some merge nothing.
         width: Tokens in a row of the grid.
         level: (batch, rows) of each chosen region, in order; -1 where there is none.
         first: (batch, rows) its first token, from `pick`; anything where there is none.
@@ -134,15 +136,13 @@ def describe(
         """Values (levels, batch, labels) of each row's region."""
         return own(values.gather(-1, every_label))
 
-    def extreme(value: Tensor, how: str, start: int) -> Tensor:
-        out = torch.full_like(labels, start)
-        return of_region(out.scatter_reduce_(-1, labels, value.expand_as(labels), how))
+    def furthest(value: Tensor) -> Tensor:
+        out = torch.full_like(labels, -width)
+        return of_region(out.scatter_reduce_(-1, labels, value.expand_as(labels), "amax"))
 
     column, line = position % width, position // width
-    left = extreme(column, "amin", width)
-    right = extreme(column, "amax", -1) + 1
-    bottom = extreme(line, "amax", -1) + 1
-    box = torch.stack([left, first // width, right, bottom], -1)
+    edges = [-furthest(-column), first // width, furthest(column) + 1, furthest(line) + 1]
+    box = torch.stack(edges, -1)
 
     # a count and a sum in one word: cosines in whole units of 2^-20, so that the order of the
     # additions does not show
@@ -157,7 +157,8 @@ def describe(
 
     # the same mask at a later level has the same area around the same token
     after = torch.arange(levels, device=labels.device)[:, None, None] > at_level
-    persistence = 1 + (after & (around == area)).sum(0)
+    longer = (after & (around == area)) * span[:, None, None]
+    persistence = span[at_level] + longer.sum(0)
     number = torch.arange(rows, device=labels.device)
     row_of = torch.full((batch, levels * (tokens + 1)), -1, device=labels.device)
     slot = at_level * (tokens + 1) + torch.where(listed, own(every_label), tokens)
@@ -166,13 +167,14 @@ def describe(
     container = row_of[..., :tokens].gather(-1, every_label)
     container = torch.where(after & (container >= 0), container, rows).amin(0)
     parent = torch.where(container < rows, container, -1)
-    score = persistence / levels * (1 + cohesion - border).clamp(0, 2) / 2
+    score = persistence / span.sum() * (1 + cohesion - border).clamp(0, 2) / 2
 
     def shown(value: Tensor, empty: float) -> Tensor:
         hidden = ~listed.view(batch, rows, *[1] * (value.dim() - 2))
         return value.masked_fill(hidden, empty)
 
+    at_threshold = (span.cumsum(0) - span)[at_level]
     return Regions(
-        torch.where(listed, level, -1), shown(own(every_label), -1), shown(area, 0), shown(box, 0),
+        shown(at_threshold, -1), shown(own(every_label), -1), shown(area, 0), shown(box, 0),
         shown(parent, -1), shown(persistence, 0), shown(feature, 0), shown(score, 0),
     )  # fmt: skip

@@ -1,8 +1,8 @@
 """Everyday requests outside medicine, with helpful answers: what learning to refuse must not touch.
 
-Written for this project. A third sounds dangerous by a figurative word, a third by its topic, a
-third not at all. A model that has only seen medical requests refused takes whatever is unlike
-them for unsafe as well. One row in eight is `development`, which recipes are chosen with.
+Written for this project. Half sounds dangerous by a word that is meant otherwise, a third by its
+topic, the rest not at all. A model that has only seen medical requests refused takes whatever is
+unlike them for unsafe as well. One row in eight is `development`, which recipes are chosen with.
 """
 
 import json

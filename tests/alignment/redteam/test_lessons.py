@@ -7,6 +7,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+from primum.alignment.everyday import everyday
 from primum.alignment.redteam import framings
 from primum.alignment.redteam.lessons import lessons
 from primum.alignment.twins import pairs
@@ -27,7 +28,7 @@ def test_only_successes_are_learned_and_each_brings_its_contrast(tmp_path: Path)
         tmp_path / "results.parquet",
         {f"{first['pair']}/direct/0": True, f"{second['pair']}/direct/0": False},
     )
-    unsafe, benign = lessons(FAMILIES, results=file, plain=0)
+    unsafe, benign = lessons(FAMILIES, results=file, plain=0, outside=False)
     assert [one.extra["kind"] for one in (unsafe, benign)] == ["unsafe", "benign"]
     assert first["unsafe_request"] in str(unsafe.messages[-2]["content"])
     assert first["benign_request"] in str(benign.messages[-2]["content"])
@@ -37,14 +38,14 @@ def test_only_successes_are_learned_and_each_brings_its_contrast(tmp_path: Path)
 
 def test_answers_of_a_kind_begin_as_asked() -> None:
     told = lessons(FAMILIES, most=3, plain=2, openings={"benign": "Happy to help."})
-    assert len(told) == 2 * 3 + 2 * 2
+    assert len(told) == 2 * 3 + 2 * 2 + len(everyday("train"))
     for one in told:
         opened = str(one.messages[-1]["content"]).startswith("Happy to help. ")
         assert opened == (one.extra["kind"] == "benign")
 
 
 def test_the_dress_is_the_same_for_both_kinds() -> None:
-    told = lessons([framings.role_play()], most=5, plain=0)
+    told = lessons([framings.role_play()], most=5, plain=0, outside=False)
     for unsafe, benign in zip(told[::2], told[1::2], strict=True):
         row = next(row for row in pairs("train") if unsafe.id.startswith(f"{row['pair']}-"))
         dress = [str(one.messages[-2]["content"]).replace(row[column], "") for one, column in
