@@ -16,6 +16,7 @@ import torch
 from primum.errors import UserError
 from primum.language.batches import pad_id
 from primum.language.generate import CompletionScore, answering
+from primum.language.side_by_side import side_by_side
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -45,7 +46,8 @@ def option_logprobs(
     Args:
         prompts: Rendered texts, without trailing space.
         options: For each prompt its continuations, with their leading space where there is one.
-        batch_size: Prompts a batch; where options are longer than a token, so many of them.
+        batch_size: Prompts a batch; where options are longer than a token, so many of them. On a
+            CPU it is shared out among the threads.
         special_tokens: Let the tokenizer open the text as it usually does; False for a text that a
             chat template has rendered.
 
@@ -68,7 +70,7 @@ def option_logprobs(
     with answering(model):
         for start in range(0, len(order), rows):
             batch = order[start : start + rows]
-            scored = _score(model, [pieces[index] for index in batch], pad_id(tokenizer))
+            scored = _score_batch(model, [pieces[index] for index in batch], pad_id(tokenizer))
             scores |= dict(zip(batch, scored, strict=True))
     return [scores[index] for index in range(len(pieces))]
 
@@ -100,10 +102,20 @@ def _check_fit(model: PreTrainedModel, pieces: Sequence[Pieces]) -> None:
             )
 
 
+def _score_batch(
+    model: PreTrainedModel, pieces: Sequence[Pieces], pad: int
+) -> list[list[CompletionScore]]:
+    """One batch, together or, on a CPU where the prompts have little in common, side by side."""
+    apart = model.device.type == "cpu" and len(pieces) > 1
+    if apart and not shared_length([piece.prompt for piece in pieces]):
+        return side_by_side(lambda piece: _score(model, [piece], pad)[0], pieces)
+    return _score(model, pieces, pad)
+
+
 def _score(
     model: PreTrainedModel, pieces: Sequence[Pieces], pad: int
 ) -> list[list[CompletionScore]]:
-    """One batch: prompts, then what options have beyond their first token."""
+    """Prompts, then what options have beyond their first token."""
     longer = any(len(option) > 1 for piece in pieces for option in piece.options)
     following, cache, width = _read(model, [piece.prompt for piece in pieces], pad, keep=longer)
     sums = [
