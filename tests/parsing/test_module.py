@@ -180,6 +180,8 @@ def test_stages_follow_the_epoch_and_bundles_the_draw() -> None:
     first, again, other = (bundles[Draw(1, epoch)] for epoch in (0, 0, 1))
     assert [one.markdown for one in first] == [one.markdown for one in again]
     assert [one.markdown for one in first] != [one.markdown for one in other]
+    later = Bundles(stages, 5, earlier=0.0, begin=1)
+    assert [one.markdown for one in later[Draw(1, 0)]] == [one.markdown for one in other]
 
 
 def test_it_is_saved_as_a_plain_directory_and_trained_on(

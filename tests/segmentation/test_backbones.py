@@ -9,6 +9,8 @@ from safetensors.torch import save_file
 
 from primum.errors import UserError
 from primum.segmentation.backbones import Backbone
+from primum.segmentation.data.packaged import HELD_OUT, photographs
+from primum.segmentation.uniap import UniAP
 
 VIT = "vit_tiny_patch16_224"
 SMALL = {"depth": 2, "embed_dim": 24, "num_heads": 3}
@@ -112,3 +114,13 @@ def test_hub_weights_without_a_network_say_what_to_do(monkeypatch: pytest.Monkey
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UserError, match=r"local \.safetensors file"):
         Backbone("vit_small_patch16_224.dino")
+
+
+def test_the_shipped_vit_needs_no_download_and_has_its_thresholds() -> None:
+    uniap = UniAP("recommended", "uniseg_tiny")
+    assert uniap.is_tuned and "demo only" in uniap.told()
+    masks = uniap(photographs(HELD_OUT)[2])  # a cup on a table
+    assert {mask["level"] for mask in masks} == {1, 2, 3, 4, 5}
+    largest = max(masks, key=lambda mask: mask["area"])
+    share = largest["area"] / largest["segmentation"].size
+    assert 0.2 < share < 0.8, "the table is neither lost in pieces nor all there is"

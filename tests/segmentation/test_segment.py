@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
@@ -107,6 +108,21 @@ def test_the_gallery_is_one_page_that_no_file_name_can_break(
     start = page.index('id="card-0">') + len('id="card-0">')
     card = json.loads(page[start : page.index("</script>", start)])
     assert card["name"] == name and len(card["levels"]) == 3
+
+
+def test_tuned_settings_are_what_masks_are_made_with(
+    backbone: list[str], folder: Path, tmp_path: Path
+) -> None:
+    file, out = tmp_path / "mine.yaml", tmp_path / "out"
+    named = backbone[: backbone.index("--thresholds")]
+    regions = ["--regions", "6", "3"]
+    assert main(["segment", "tune", str(folder), *named, "-o", str(file), *regions]) == 0
+    assert main(["segment", str(folder), "-o", str(out), "--settings", str(file)]) == 0
+    tuned = yaml.safe_load(file.read_text())
+    kept = yaml.safe_load((out / "settings.yaml").read_text())
+    options = kept["identity"]["options"]
+    assert options["balance"] == tuned["balance"] > 0
+    assert list(options["thresholds"]) == tuned["thresholds"]
 
 
 @pytest.mark.seconds

@@ -116,6 +116,7 @@ class SyntheticData(PageData):
         stages: One after the other; the last one goes on.
         bundles: Bundles in an epoch.
         earlier: Share of bundles taken from an earlier stage, lest it be forgotten.
+        begin: Epochs of the stages that the weights one starts from have behind them.
         validation: Held-out pages of the last stage whose error rate is logged.
         others: As in `PageData`.
     """
@@ -126,6 +127,7 @@ class SyntheticData(PageData):
         stages: Sequence[Stage],
         bundles: int = 200,
         earlier: float = 0.1,
+        begin: int = 0,
         validation: int = 16,
         **others: Any,
     ) -> None:
@@ -133,17 +135,17 @@ class SyntheticData(PageData):
         if not stages:
             raise UserError("A curriculum has at least one stage")
         self.stages, self.bundles, self.earlier = list(stages), bundles, earlier
-        self.validation = validation
+        self.begin, self.validation = begin, validation
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
-        self.training = Bundles(self.stages, self.bundles, self.earlier, self.seed)
+        self.training = Bundles(self.stages, self.bundles, self.earlier, self.seed, self.begin)
         last = self.stages[-1].recipe
         self.held_out = [synthetic(make_page(seed, last)) for seed in range(self.validation)]
 
     def fingerprints(self) -> list[dict[str, Any]]:
         """What the pages follow from."""
-        told = [self.stages, self.bundles, self.earlier, self.seed, self.batch_size]
+        told = [self.stages, self.bundles, self.earlier, self.begin, self.seed, self.batch_size]
         return [fingerprint(f"synthetic pages, generator {GENERATOR}", self.bundles, repr(told))]
 
 
@@ -151,9 +153,15 @@ class Bundles(Dataset[list[Sample]]):
     """Several pages of one stage an item; which stage follows from the epoch."""
 
     def __init__(
-        self, stages: Sequence[Stage], bundles: int, earlier: float = 0.1, seed: int = 0
+        self,
+        stages: Sequence[Stage],
+        bundles: int,
+        earlier: float = 0.1,
+        seed: int = 0,
+        begin: int = 0,
     ) -> None:
         self.stages, self.bundles, self.earlier, self.seed = stages, bundles, earlier, seed
+        self.begin = begin
 
     def __len__(self) -> int:
         return self.bundles
@@ -167,7 +175,7 @@ class Bundles(Dataset[list[Sample]]):
         return len(self.stages) - 1
 
     def __getitem__(self, index: int) -> list[Sample]:
-        epoch = index.epoch if isinstance(index, Draw) else 0
+        epoch = self.begin + (index.epoch if isinstance(index, Draw) else 0)
         luck = example_generator(self.seed, epoch, int(index))
         number = self.stage(epoch)
         if number and float(torch.rand(1, generator=luck)) < self.earlier:

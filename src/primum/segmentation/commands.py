@@ -200,7 +200,9 @@ def uniap_options(arguments: argparse.Namespace) -> dict[str, Any]:
             "No backbone is named, and none is chosen silently",
             remedy="--backbone vit_base_patch8_224.dino, or another of primum segment --help",
         )
-    options = {"min_area": arguments.min_area}
+    options: dict[str, Any] = {"min_area": arguments.min_area}
+    if arguments.settings:  # thresholds belong to the balance they were found with
+        options["balance"] = float(found.pop("balance", 0.0))
     return {"preset": "recommended"} | found | {"options": options, "snap": not arguments.no_snap}
 
 
