@@ -3,7 +3,8 @@
 # that were never trained on, by a judge that chose nothing of the training. SEEDS, ROUNDS and LIMIT
 # shrink it: SEEDS=0 ROUNDS=1 LIMIT=8 tries it out in minutes. An interrupted one goes on where it
 # stopped with STAMP=redteam-..., the folder's name below outputs/demo. SPLIT=development measures
-# on the families that recipes are chosen with, without XSTest; the rest is for the proof alone.
+# on the families that recipes are chosen with, without XSTest, whose bound then counts as missed;
+# the rest is for the proof alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seeds=${SEEDS:-0 1 2} rounds=${ROUNDS:-1} limit=${LIMIT:-null} attacked=${ATTACKED:-${LIMIT:-150}}
