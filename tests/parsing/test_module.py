@@ -1,6 +1,7 @@
 """docvlm-tiny and its training: it sees what transformers sees, learns, resumes and shards."""
 
 import json
+import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -144,6 +145,20 @@ def test_guided_heads_hear_the_forward_and_learn(module: ParsingModule) -> None:
     loss, right = module.guide.loss(batch["looks"], batch["answer_from"] - 1)
     assert loss.requires_grad and float(loss.detach()) > 0 and 0 <= float(right) <= 1
     assert not module.guide.heard
+
+
+@pytest.mark.seconds
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
+def test_fused_layers_give_the_same_gradients() -> None:
+    gradients = []
+    for compiled in (False, True):
+        made = ParsingModule(TINY, torch.optim.AdamW, reading=1.0, compiled=compiled)
+        made.configure_model()
+        made.log_dict = lambda *_, **__: None  # type: ignore[method-assign]
+        batch = made.encoder(words(2)) | {"loss_scale": 0.1}
+        made.training_step(batch, 0).backward()
+        gradients.append({name: weight.grad for name, weight in made.named_parameters()})
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-3, atol=1e-5)
 
 
 def test_letters_alone_give_every_weight_a_gradient(module: ParsingModule) -> None:
