@@ -73,6 +73,26 @@ def test_an_empty_text_is_an_error():
         simulate([Replay("blank.png", [], 0, [])], ours())
 
 
+@pytest.mark.seconds
+def test_every_way_is_timed_and_compared_with_generate(tmp_path, capsys):
+    from primum.cli import main
+
+    out = tmp_path / "pages.json"
+    words = ["bench", "parsing", "pages", "docvlm-tiny", "--pages", "2", "--rounds", "1"]
+    more = ["--characters", "40", "80", "--max-new-tokens", "60", "--drafts", "text", "noise"]
+    assert main([*words, *more, "-o", str(out)]) == 0
+    told = json.loads(out.read_text())
+    ways = {(one["page"], one["way"]): one for one in told["readings"]}
+    assert len(ways) == 2 * 4
+    for page in ("seed 0", "seed 1"):
+        plain = ways[page, "generate"]["tokens"]
+        assert ways[page, "drafts off"]["forwards"] == len(plain) - 1
+        apart = {one["way"]: one["margin"] for one in told["divergences"] if one["page"] == page}
+        for way in ("drafts off", "text", "noise"):
+            assert ways[page, way]["tokens"] == plain or apart[way] < 1e-4
+    assert "speed against" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_rehearsals_follow_their_script(tmp_path):
     from primum.cli import main

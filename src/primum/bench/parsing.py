@@ -6,6 +6,8 @@ EXAMPLES = """examples:
   primum bench parsing simulate OmniDocBench_demo.json --images images/ --drafts boxes
   primum bench parsing simulate OmniDocBench_demo.json --images images/ --drafts wheels
   primum bench parsing speed --rehearse 100M --tokens 2048
+  primum bench parsing pages docvlm-tiny --pages 20
+  primum bench parsing pages MODEL --images images/ --drafts ocr empty --rounds 1
 """
 
 
@@ -60,6 +62,28 @@ def register(kinds: Any) -> None:
     speed.add_argument("--device", default="cpu")
     speed.add_argument("--output", "-o", help="write every figure to this JSON file")
     speed.set_defaults(run=_speed)
+    pages = ways.add_parser(
+        "pages", help="a model on pages: the same output, and how much sooner, each way in turn"
+    )
+    pages.add_argument("model", help="docvlm-tiny, a directory or a hub id")
+    pages.add_argument("--images", help="folder of pages; else held-out synthetic ones, seeds 0 on")
+    pages.add_argument("--pages", type=int, default=20, metavar="N")
+    pages.add_argument(
+        "--characters", type=int, nargs=2, default=(150, 600), metavar=("LOW", "HIGH"),
+        help="of a synthetic page",
+    )  # fmt: skip
+    pages.add_argument(
+        "--drafts", nargs="+", default=["ocr", "text", "noise", "empty"],
+        choices=["ocr", "text", "noise", "empty"],
+        help="ocr by the wheels; text: a synthetic page's PDF twin; noise: its letters shuffled",
+    )  # fmt: skip
+    pages.add_argument("--decoding", choices=["page", "hierarchical"], default="page")
+    pages.add_argument("--rounds", type=int, default=3)
+    pages.add_argument("--max-new-tokens", type=int, default=1024)
+    pages.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16"])
+    pages.add_argument("--device", default="cpu")
+    pages.add_argument("--output", "-o", help="write every figure to this JSON file")
+    pages.set_defaults(run=_pages, prompt="", trust_remote_code=False)
 
 
 def _simulate(arguments: Any) -> int:
@@ -70,5 +94,11 @@ def _simulate(arguments: Any) -> int:
 
 def _speed(arguments: Any) -> int:
     from primum.bench.parsing_speed import run
+
+    return run(arguments)
+
+
+def _pages(arguments: Any) -> int:
+    from primum.bench.parsing_pages import run
 
     return run(arguments)

@@ -110,6 +110,11 @@ class Decoder:
         self._speculators: list[Speculator] = []
         self._pages = 0
 
+    @property
+    def host_seconds(self) -> float:
+        """CPU time spent on proposing so far, all pages."""
+        return sum(one.seconds for one in self._speculators)
+
     def __call__(self, target: Target, pages: Sequence[Page]) -> list[Decoded]:
         """Read pages, `batch` at once; their outputs are in the order of the pages."""
         result: list[Decoded] = []
