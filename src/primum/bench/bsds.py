@@ -6,6 +6,7 @@ import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,10 @@ METHODS = (
 )  # fmt: skip
 BUDGETS = (10, 50, 100)
 MARGIN = -0.01  # `recommended` may be behind a same-feature peer by no more than this
-SWEEP = {  # thresholds from fine to coarse; how far a cosine reaches depends on the similarity
-    "feature": np.linspace(0.8, 0.1, 25),
-    "paper": np.linspace(0.92, 0.4, 25),
-    "balanced": 1 - np.geomspace(0.075, 0.5, 25),
-}
+SCALES = 25
+FINEST, COARSEST = 400, 2  # mean regions of a train picture at both ends of a sweep
+PROBED = 20  # pictures of train that sweeps are fitted on
+DISTANCES = np.geomspace(1e-3, 1, 60)  # 1 - threshold
 
 
 def register(kinds: Any) -> None:
@@ -62,13 +62,11 @@ def run(arguments: argparse.Namespace) -> int:
     words = arguments.layer
     layer = words[0] if not words[0].isdigit() else [int(word) for word in words]
     backbone = Backbone(arguments.backbone, arguments.weights, layer=layer, size=arguments.size)
-    swept = {
-        name: {
-            split: evaluated(method(name, backbone), split, arguments)
-            for split in ("train", "test")
-        }
-        for name in arguments.methods
-    }
+    grids = probes(backbone, arguments)
+    swept = {}
+    for name in arguments.methods:
+        peer = method(name, backbone, grids)
+        swept[name] = {split: evaluated(peer, split, arguments) for split in ("train", "test")}
     lines, rows = table(swept)
     head = [
         f"Features: {arguments.backbone}, {backbone.label}, layer {' '.join(words)}, longer side "
@@ -85,7 +83,31 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def method(name: str, backbone: Any) -> Any:
+def probes(backbone: Any, arguments: argparse.Namespace) -> list[np.ndarray]:
+    """Features of some pictures of train, evenly spread."""
+    from primum.benchmarks.boundaries_bsds import BoundariesBsds
+    from primum.segmentation.pictures import read_picture
+
+    cases = BoundariesBsds(arguments.data, split="train", limit=PROBED).cases
+    return [backbone.grid(read_picture(case.files["image"])) for case in cases]
+
+
+def fitted(make: Callable[[Sequence[float]], Any], grids: Sequence[np.ndarray]) -> list[float]:
+    """Thresholds from fine to coarse that cut train pictures into `FINEST` to `COARSEST` regions.
+
+    How far cosines reach differs between backbones and similarities, numbers of regions do not.
+    """
+    peer = make([1 - float(distance) for distance in DISTANCES])
+    counts = np.mean(
+        [[len(np.unique(level)) for level in peer.group(grid)] for grid in grids], axis=0
+    )
+    falling = np.minimum.accumulate(counts)
+    wanted = np.geomspace(FINEST, COARSEST, SCALES)
+    found = np.interp(-np.log(wanted), -np.log(falling), np.log(DISTANCES))
+    return [round(1 - float(distance), 5) for distance in np.exp(found)]
+
+
+def method(name: str, backbone: Any, grids: Sequence[np.ndarray]) -> Any:
     """A method by its name, sweeping its scale."""
     from primum.segmentation.peers.felzenszwalb import Felzenszwalb
     from primum.segmentation.peers.greedy import GreedyMerging
@@ -93,16 +115,11 @@ def method(name: str, backbone: Any) -> Any:
     from primum.segmentation.peers.normalised_cut import NormalisedCut
     from primum.segmentation.peers.slic import Slic
     from primum.segmentation.peers.uniap import UniapSweep
-    from primum_kernels.agglomeration import PRESETS
 
     kind, _, preset = name.partition(":")
-    if kind == "uniap":
-        options = PRESETS[preset]
-        similarity = "balanced" if options.get("balance") else str(options["similarity"])
-        thresholds = [round(float(tau), 4) for tau in SWEEP[similarity]]
-        return UniapSweep(backbone, preset, thresholds)
-    if kind == "greedy":
-        return GreedyMerging(backbone, [round(float(tau), 4) for tau in SWEEP["feature"]])
+    if kind in ("uniap", "greedy"):
+        make = partial(UniapSweep, backbone, preset) if preset else partial(GreedyMerging, backbone)
+        return make(fitted(make, grids))
     made: dict[str, Callable[[], Any]] = {
         "normalised_cut": lambda: NormalisedCut(backbone),
         "maskcut": lambda: MaskCut(backbone),
