@@ -117,8 +117,10 @@ def run(arguments: Any) -> int:
 
 def pages(arguments: Any) -> list[Sheet]:
     """The pages of a folder, or held-out synthetic ones with their PDF twins."""
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
+    if arguments.pages < 1:
+        raise UserError("There is no page to read", remedy="--pages 20")
     if arguments.images is None:
         low, high = arguments.characters
         recipe = Recipe(
@@ -132,7 +134,14 @@ def pages(arguments: Any) -> list[Sheet]:
     files = sorted(file for file in folder.glob("*") if file.suffix.lower() in PICTURES)
     if not files:
         raise UserError("There are no pictures of pages here", file=folder)
-    return [Sheet(file.name, Image.open(file).convert("RGB")) for file in files[: arguments.pages]]
+    sheets = []
+    for file in files[: arguments.pages]:
+        try:
+            with Image.open(file) as picture:
+                sheets.append(Sheet(file.name, picture.convert("RGB")))
+        except (UnidentifiedImageError, OSError) as error:
+            raise UserError(f"This picture cannot be read: {error}", file=file) from None
+    return sheets
 
 
 def _decoder(way: str, arguments: Any) -> Decoder:
