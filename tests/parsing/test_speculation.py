@@ -200,7 +200,7 @@ def test_beliefs_follow_what_happens():
     right = Candidates(np.array([[1, 2], [3, 4]]), np.array([0, 1]), np.array([3, 3]))
     before = belief.rates.copy()
     for _ in range(30):
-        belief.learn(right, np.array([1, 2, 9]))
+        belief.learn(right, right.right(np.array([1, 2, 9])))
     assert (belief.rates[0, 3:5] > before[0, 3:5]).all()
     assert belief.rates[1, 3] < before[1, 3]
     assert belief.rates[1, 4] == before[1, 4]  # never reached
@@ -275,6 +275,14 @@ def test_drafting_rests_where_it_brings_nothing_and_wakes_where_it_does():
     _, trace = drafted(spec, script, 500, frozenset(), 400, [])
     assert trace.forwards == 400
     assert proposer.asked < 50
+    proposer = Useless()
+    useful = list(range(100, 500))
+    _, trace = drafted(
+        Speculator([RegionMatch(), proposer], FixedBudget(8), depth=3),
+        useful, 500, frozenset(), 400, [useful],
+    )  # fmt: skip
+    assert trace.forwards < 110  # the other one drafts at every step
+    assert proposer.asked < 40
     spec = Speculator([RegionMatch()], FixedBudget(8), depth=12)
     useful = list(range(100, 300))
     _, trace = drafted(spec, list(range(400, 500)) + useful, 500, frozenset(), 300, [useful])

@@ -43,12 +43,10 @@ class Belief:
         groups = bucket(candidates.match[:, None] + np.arange(depth))
         return self.rates[candidates.claim[:, None], groups]
 
-    def learn(self, candidates: Candidates, decoded: np.ndarray) -> None:
-        """Compare what was proposed with what came."""
-        span = min(len(decoded), candidates.tokens.shape[1])
-        proposed = candidates.tokens[:, :span]
-        right = np.logical_and.accumulate(proposed == decoded[:span], axis=1)
-        tried = proposed != NOTHING
+    def learn(self, candidates: Candidates, right: np.ndarray) -> None:
+        """What was proposed came or did not, as `candidates.right` tells."""
+        span = right.shape[1]
+        tried = candidates.tokens[:, :span] != NOTHING
         tried[:, 1:] &= right[:, :-1]
         groups = bucket(candidates.match[:, None] + np.arange(span))
         cell = candidates.claim[:, None] * BUCKETS + groups

@@ -26,6 +26,11 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    def right(self, decoded: np.ndarray) -> np.ndarray:
+        """Which tokens came, all before them included: (candidates, tokens decoded or depth)."""
+        span = min(len(decoded), self.tokens.shape[1])
+        return np.logical_and.accumulate(self.tokens[:, :span] == decoded[:span], axis=1)
+
 
 def follow(book: np.ndarray, starts: np.ndarray, depth: int) -> np.ndarray:
     """What stands in a book from each start on, padded with `NOTHING` (starts, depth).

@@ -11,9 +11,8 @@ from primum.parsing.speculation.budget import Budget, FixedBudget
 from primum.parsing.speculation.candidates import Candidates, stack
 from primum.parsing.speculation.draft import Draft
 from primum.parsing.speculation.proposer import Proposer
+from primum.parsing.speculation.rest import Rest
 from primum.parsing.speculation.tree import Tree, bare, cut, merge
-
-LONGEST_REST = 16  # steps
 
 
 @dataclass(frozen=True)
@@ -30,14 +29,13 @@ class Claim:
 class Speculator:
     """Trees of continuations for one sequence after another.
 
-    Where step after step brings nothing, drafting rests, twice as long every time up to
-    `LONGEST_REST` steps: drafts that are of no use must cost next to nothing.
+    A proposer that brings nothing step after step is left alone for longer and longer (`Rest`).
 
     Args:
         proposers: Where continuations come from.
         budget: How many nodes a step may have.
         depth: Longest continuation.
-        patience: Fruitless steps in a row before the first rest.
+        patience: Steps without use before a proposer's first rest.
     """
 
     def __init__(
@@ -45,25 +43,27 @@ class Speculator:
         proposers: Sequence[Proposer],
         budget: Budget | None = None,
         depth: int = 48,
-        patience: float = 12,
+        patience: int = 12,
     ) -> None:
         self.proposers = list(proposers)
         self.budget = budget or FixedBudget()
-        self.depth, self.patience = depth, patience
+        self.depth = depth
         self.claims = [Claim(p.name, kind) for p in self.proposers for kind in p.claims]
+        self.rests = [Rest(patience) for _ in self.proposers]
         self.belief = Belief(len(self.claims))
-        self.seconds = 0.0  # CPU time spent here, all pages
+        self.seconds = 0.0  # spent here, all pages
         self._candidates: Candidates | None = None
-        self._fruitless = self._rest = 0
+        self._asked: list[tuple[Rest, int, int]] = []  # with the claims of its proposer
 
     def start(self, drafts: Sequence[Draft]) -> None:
         """Begin a page."""
-        began = time.thread_time()
+        began = time.perf_counter()
         for proposer in self.proposers:
             proposer.start(drafts)
+        for rest in self.rests:
+            rest.begin()
         self._candidates = None
-        self._fruitless = self._rest = 0
-        self.seconds += time.thread_time() - began
+        self.seconds += time.perf_counter() - began
 
     def propose(self, room: int | None = None, chain: bool = False) -> Tree:
         """The tree to verify next.
@@ -72,23 +72,21 @@ class Speculator:
             room: Longest continuation that is of any use, where the end is near.
             chain: Keep only the branch with the most expected tokens.
         """
-        began = time.thread_time()
+        began = time.perf_counter()
         tree = self._propose(self.depth if room is None else min(self.depth, room))
         if chain:
             tree = tree.best_chain()
-        self.seconds += time.thread_time() - began
+        self.seconds += time.perf_counter() - began
         return tree
 
     def _propose(self, depth: int) -> Tree:
-        if self._rest:
-            self._rest -= 1
-            self._candidates = None
-            return bare()
-        parts, base = [], 0
-        for proposer in self.proposers if depth > 0 else ():
-            part = proposer.propose(depth)
-            if part is not None and len(part):
-                parts.append(Candidates(part.tokens, part.claim + base, part.match))
+        parts, base, self._asked = [], 0, []
+        for proposer, rest in zip(self.proposers, self.rests, strict=True):
+            if depth > 0 and rest.over():
+                part = proposer.propose(depth)
+                if part is not None and len(part):
+                    parts.append(Candidates(part.tokens, part.claim + base, part.match))
+                    self._asked.append((rest, base, base + len(proposer.claims)))
             base += len(proposer.claims)
         self._candidates = None
         candidates = stack(parts, depth)
@@ -101,14 +99,19 @@ class Speculator:
 
     def push(self, tokens: Sequence[int], nodes: int = 0, seconds: float = 0.0) -> None:
         """Tokens were decoded by a step that verified `nodes` nodes in `seconds`."""
-        began = time.thread_time()
+        began = time.perf_counter()
         if self._candidates is not None:
-            self.belief.learn(self._candidates, np.asarray(tokens, dtype=np.int64))
-            self._fruitless = 0 if len(tokens) > 1 else self._fruitless + 1
-            if self._fruitless >= self.patience:
-                tried = self._fruitless - int(self.patience)
-                self._rest = LONGEST_REST if tried > 4 else 2**tried
+            self._learn(self._candidates, np.asarray(tokens, dtype=np.int64))
         for proposer in self.proposers:
             proposer.push(tokens)
         self.budget.record(nodes, len(tokens), seconds)
-        self.seconds += time.thread_time() - began
+        self.seconds += time.perf_counter() - began
+
+    def _learn(self, candidates: Candidates, decoded: np.ndarray) -> None:
+        right = candidates.right(decoded)
+        self.belief.learn(candidates, right)
+        # the last token is the model's own
+        supplied = np.minimum(right.sum(axis=1), len(decoded) - 1)
+        for rest, begin, end in self._asked:
+            mine = (candidates.claim >= begin) & (candidates.claim < end)
+            rest.learn(int(supplied[mine].max(initial=0)))
