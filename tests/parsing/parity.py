@@ -17,7 +17,7 @@ from primum.training.progress import StepLoss
 from primum.training.resume import ResumeState
 from primum.training.strategies import DeepSpeed
 
-TINY = DocVlmTiny(encoder=1, decoder=1, width=32, heads=2, sight=32)
+TINY = DocVlmTiny(encoder=(1, 1, 1, 1), sight=(8, 8, 16, 32), decoder=1, width=32, heads=2)
 WORD = Recipe(width=(112, 128), characters=(4, 10), paragraph=10, chances={}, margin=4)
 LINE = Recipe(width=(224, 256), characters=(8, 20), paragraph=20, chances={}, margin=4)
 

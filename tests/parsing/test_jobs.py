@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from tests.parsing.parity import TINY, WORD
 
 from primum.cli import main
 from primum.errors import UserError
 from primum.jobs.index import Index, read_index
 from primum.jobs.shards import share
 from primum.parsing.decoding.decoder import Decoder
-from primum.parsing.docvlm import DocVlmTiny
 from primum.parsing.jobs.index import Entry
 from primum.parsing.jobs.inputs import find_pages, page_range
 from primum.parsing.jobs.job import Job
@@ -25,20 +25,17 @@ from primum.parsing.pretrained import PretrainedVlm
 from primum.parsing.reader import PageReader
 from primum.parsing.speculation.own_output import OwnOutput
 from primum.parsing.speculation.region_match import RegionMatch
-from primum.parsing.synthesis.page import Recipe, make_page, make_pdf
-
-WORD = Recipe(width=(112, 128), characters=(4, 10), paragraph=10, chances={}, margin=4)
+from primum.parsing.synthesis.page import make_page, make_pdf
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
-    source = DocVlmTiny(encoder=1, decoder=1, width=32, heads=2, sight=32)
-    network = source.model()
+    network = TINY.model()
     with torch.no_grad():
-        network.get_input_embeddings().weight[:7] = 0  # untrained, it would repeat <start>
+        network.get_input_embeddings().weight[:5] = 0  # untrained, it would repeat <start>
     network.save_pretrained(folder)
-    source.processor().save_pretrained(folder)
+    TINY.processor().save_pretrained(folder)
     return folder
 
 

@@ -14,9 +14,8 @@ from tests.parsing.parity import LINE, TINY, WORD, fit
 from tests.training.ranks import preload, printed, run
 
 from primum.errors import UserError
-from primum.parsing.batched_vision import encode
 from primum.parsing.data import Bundles, Folder, Stage, learned, synthetic
-from primum.parsing.docvlm import GRID, IMAGE, DocVlmTiny
+from primum.parsing.docvlm import IMAGE, TOKEN, DocVlmTiny
 from primum.parsing.line_reader import STEPS, LineReader, line_truth
 from primum.parsing.module import ParsingModule
 from primum.parsing.pretrained import PretrainedVlm
@@ -54,20 +53,11 @@ def test_characters_come_back_as_they_were() -> None:
     assert tokenizer.decode(ids) == text
 
 
-def test_a_batch_is_encoded_as_transformers_encodes_it(module: ParsingModule) -> None:
-    pixels = torch.rand(3, 3, 32, 64)
-    with torch.no_grad():
-        mine = encode(module.model, pixels)[1]
-        sizes = torch.tensor([[32, 64]] * 3)
-        theirs = module.model.get_image_features(pixels, sizes).pooler_output
-        torch.testing.assert_close(torch.stack(mine), torch.stack(theirs), rtol=1e-4, atol=1e-5)
-
-
 def test_the_loss_is_that_of_the_stock_forward(module: ParsingModule) -> None:
     batch = module.encoder(words())
     with torch.no_grad():
         logits, _ = module.answer_logits(batch)
-        names = ("input_ids", "attention_mask", "pixel_values", "image_sizes")
+        names = ("input_ids", "attention_mask", "pixel_values")
         whole = module.model(**{name: batch[name] for name in names}).logits
     known = batch["labels"][:, 1:] != -100
     expected = whole[:, :-1][known]
@@ -77,7 +67,7 @@ def test_the_loss_is_that_of_the_stock_forward(module: ParsingModule) -> None:
 
 
 def test_labels_are_the_answer_and_its_end() -> None:
-    encoder = Encoder(TINY.processor(), grid=GRID)
+    encoder = Encoder(TINY.processor(), token=TOKEN)
     samples = words()
     batch = encoder(samples)
     for row, sample in zip(batch["labels"], samples, strict=True):
@@ -90,44 +80,55 @@ def test_labels_are_the_answer_and_its_end() -> None:
 
 @pytest.mark.parametrize("text", ["caffè", "日本"])
 def test_what_cannot_be_spelt_is_named(text: str) -> None:
-    encoder = Encoder(TINY.processor(), grid=GRID)
+    encoder = Encoder(TINY.processor(), token=TOKEN)
     with pytest.raises(UserError, match="page 7"):
         encoder([Sample(Image.new("RGB", (32, 32)), text, id="page 7")])
 
 
 def test_characters_stand_where_they_are_printed() -> None:
-    truth = line_truth((40, 24), 8, [(12.0, [(9.0, 5), (15.9, 6), (27.0, 7)])])
+    truth = line_truth((40, 24), [(12.0, [(9.0, 5), (15.9, 6), (27.0, 7)])])
     assert truth.shape == (3, 5, STEPS)
     assert (truth[0] == -100).all() and (truth[2] == -100).all()
     flat = truth[1].flatten().tolist()
     assert flat == [-100] * 3 + [5, 0, 6] + [0] * 3 + [0, 7] + [-100] * 4
 
 
-def test_letters_are_read_from_their_own_patches_alone() -> None:
+def test_letters_are_read_from_their_own_tokens_alone() -> None:
     torch.manual_seed(0)
     reader = LineReader(8, 20)
-    features = torch.randn(2, 3, 5, 8, requires_grad=True)
-    truth = torch.full((2, 3, 5, STEPS), -100)
-    truth[1] = line_truth((40, 24), 8, [(12.0, [(9.0, 5), (27.0, 7)])])
+    features = torch.randn(2, 2, 3, 8, requires_grad=True)
+    truth = torch.full((2, 4, 6, STEPS), -100)
+    truth[1] = line_truth((48, 32), [(12.0, [(9.0, 5), (27.0, 7)])])
     loss, right = reader.loss(features, truth)
     loss.backward()
     assert features.grad is not None and 0 <= float(right) <= 1
     touched = features.grad.abs().sum(-1) > 0
-    assert touched.nonzero().tolist() == [[1, 1, 1], [1, 1, 2], [1, 1, 3]]
+    assert touched.nonzero().tolist() == [[1, 0, 0], [1, 0, 1]]
+
+
+def test_a_letter_is_expected_of_the_step_it_stands_on() -> None:
+    reader = LineReader(8, 20)
+    truth = line_truth((32, 16), [(12.0, [(9.0, 5), (27.0, 7)])])[None]
+    steps = torch.full((1, 1, 2, 2, 2, STEPS, 20), -9.0)  # row, column, down, across
+    steps[..., 0] = 0.0
+    steps[0, 0, 0, 1, 1, 0, 5] = steps[0, 0, 1, 1, 1, 1, 7] = 9.0
+    reader.forward = lambda _: steps.flatten(0, 2)  # type: ignore[method-assign]
+    loss, right = reader.loss(torch.zeros(1, 1, 2, 8), truth)
+    assert float(right) == 1 and float(loss) < 0.05
 
 
 def test_every_character_is_looked_for_where_it_stands() -> None:
     page = make_page(4, LINE)
-    encoder = Encoder(TINY.processor(), grid=GRID)
+    encoder = Encoder(TINY.processor(), token=TOKEN)
     sample = synthetic(page)
     batch = encoder([sample])
-    across = batch["pixel_values"].shape[-1] // GRID[1]
+    across = batch["pixel_values"].shape[-1] // TOKEN
     first = batch["answer_from"]
     boxes = [run.box for placed in page.placed for run in placed.runs]
     for place, letter in enumerate(sample.markdown):
         look = int(batch["looks"][0, first + place])
         if letter.strip() and look != -100:
-            x, y = (look % across + 0.5) * GRID[1], (look // across + 0.5) * GRID[1]
+            x, y = (look % across + 0.5) * TOKEN, (look // across + 0.5) * TOKEN
             assert any(
                 box.left - 16 <= x <= box.right + 16 and box.top - 16 <= y <= box.bottom + 16
                 for box in boxes
@@ -168,7 +169,7 @@ def test_letters_alone_give_every_weight_a_gradient(module: ParsingModule) -> No
     module.training_step(batch, 0).backward()
     assert all(weight.grad is not None for weight in module.parameters())
     still = module.model.model.language_model.layers[0].mlp.up_proj.weight.grad
-    seen = module.model.model.vision_encoder.patch_conv.weight.grad
+    seen = module.model.model.vision_tower.timm_model.stem[0].weight.grad
     assert float(still.abs().sum()) == 0 and float(seen.abs().sum()) > 0
     module.zero_grad()
 
@@ -210,8 +211,8 @@ def test_it_is_saved_as_a_plain_directory_and_trained_on(
         one.max_new_tokens = 12
     assert loaded.read([page.image]) == module.read([page.image])
     batch = loaded.encoder([synthetic(page)])
-    logits, patches = loaded.answer_logits(batch)
-    assert patches is None and logits.shape[1] >= learned(batch)
+    logits, features = loaded.answer_logits(batch)
+    assert features is None and logits.shape[1] >= learned(batch)
     with pytest.raises(UserError, match="line reader"):
         ParsingModule(PretrainedVlm(str(tmp_path)), torch.optim.AdamW, reading=1.0)
 

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.parsing.parity import TINY, WORD
 
 from primum.cli import main
-from primum.parsing.docvlm import DocVlmTiny
 from primum.parsing.jobs import served
-from primum.parsing.synthesis.page import Recipe, make_page
+from primum.parsing.synthesis.page import make_page
 
-WORD = Recipe(width=(112, 128), characters=(4, 10), paragraph=10, chances={}, margin=4)
 CELLS = (
     '[{"bbox": [1, 2, 30, 20], "category": "Title", "text": "Dose"}, '
     '{"bbox": [1, 22, 90, 40], "category": "Text", "text": "five m'
@@ -143,9 +142,8 @@ def test_what_a_server_cannot_do_is_refused(
 def test_an_estimate_times_the_server_and_the_model_in_turn(
     server: Server, pages: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    source = DocVlmTiny(encoder=1, decoder=1, width=32, heads=2, sight=32)
-    source.model().save_pretrained(tmp_path / "model")
-    source.processor().save_pretrained(tmp_path / "model")
+    TINY.model().save_pretrained(tmp_path / "model")
+    TINY.processor().save_pretrained(tmp_path / "model")
     command = [
         "parse", "estimate", str(pages), "--endpoint", f"http://127.0.0.1:{server.server_port}",
         "--pages", "2", "--gpu-price", "2.5", "--max-new-tokens", "4", "--drafts", "none",

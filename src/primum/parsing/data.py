@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from primum.errors import UserError
 from primum.files import sha256
 from primum.language.batches import IGNORED
-from primum.parsing.docvlm import GRID, DocVlmTiny
+from primum.parsing.docvlm import TOKEN, DocVlmTiny
 from primum.parsing.pretrained import PretrainedVlm
 from primum.parsing.samples import Encoder, Printed, Sample
 from primum.parsing.synthesis import GENERATOR
@@ -78,7 +78,7 @@ class PageData(LightningDataModule):
     def setup(self, stage: str) -> None:
         tiny = isinstance(self.model, DocVlmTiny)
         self.encoder = Encoder(
-            self.model.processor(), self.prompt, self.max_length, GRID if tiny else None
+            self.model.processor(), self.prompt, self.max_length, TOKEN if tiny else None
         )
 
     def collate(self, items: Sequence[Sequence[Sample]]) -> dict[str, Any]:

@@ -1,15 +1,18 @@
 """docvlm-tiny: a document model of a few million weights that reads rendered pages.
 
-LightOnOCR in small: Pixtral with patches of 8 px, four of them a visual token (16 x 16 px),
-in front of a Qwen3 decoder that writes characters. Transformers runs it natively.
+FastVLM in small: a ConvNeXt whose last map has a visual token for 16 x 16 px, in front of a Qwen3
+decoder that writes characters. Transformers runs it natively. Convolutions see strokes at once; an
+encoder of attention over patches of 8 px, three layers deep, was four times as slow and still read
+one character in eight wrongly after 7,000 steps.
 """
 
 from __future__ import annotations
 
 import string
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from primum.errors import UserError
 from primum.files import sha256
@@ -17,24 +20,23 @@ from primum.files import sha256
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast, ProcessorMixin
 
-PATCH = 8
-MERGE = 2
-GRID = (PATCH, PATCH * MERGE)  # pixels of a patch and of a visual token
-PAD, IMAGE, BREAK, STOP_IMAGE, START, END, UNKNOWN = range(7)
-SPECIAL = ("<pad>", "<image>", "<break>", "<image_end>", "<start>", "<end>", "<unknown>")
+TOKEN = 16  # pixels of a visual token's side
+PAD, IMAGE, START, END, UNKNOWN = range(5)
+SPECIAL = ("<pad>", "<image>", "<start>", "<end>", "<unknown>")
 CHARACTERS = "\n" + string.digits + string.ascii_letters + string.punctuation + " "
 TEMPLATE = "{{ '<image>' }}{{ '<start>' }}"
 
 
 @dataclass(frozen=True)
 class DocVlmTiny:
-    """A fresh docvlm-tiny; the defaults have 3.3 million weights.
+    """A fresh docvlm-tiny; the defaults have 4.7 million weights.
 
     Args:
-        encoder, decoder: Layers of each.
+        encoder: Blocks of each of the four stages, at 1/4, 1/8, 1/16 and 1/16 of the pixels a side.
+        sight: Width of each stage.
+        decoder: Layers.
         width: Of the decoder.
         heads: Of the decoder; `width / heads`, the size of a head, is a multiple of 4.
-        sight: Width of the encoder, a multiple of a head's size; None takes the decoder's.
         context: Visual tokens and characters together, at most.
         longest: Pixels of a page's longer side; larger pages are made smaller.
         seed: Of the first weights.
@@ -44,11 +46,11 @@ class DocVlmTiny:
         UserError: `weights` do not fit (on `model()`).
     """
 
-    encoder: int = 3
+    encoder: Sequence[int] = (1, 2, 4, 2)
+    sight: Sequence[int] = (32, 64, 160, 256)
     decoder: int = 4
     width: int = 192
     heads: int = 3
-    sight: int | None = 128
     context: int = 8192
     longest: int = 1600
     seed: int = 0
@@ -71,76 +73,69 @@ class DocVlmTiny:
             bos_token=SPECIAL[START],
             eos_token=SPECIAL[END],
             unk_token=SPECIAL[UNKNOWN],
-            extra_special_tokens={
-                "image_token": SPECIAL[IMAGE],
-                "image_break_token": SPECIAL[BREAK],
-                "image_end_token": SPECIAL[STOP_IMAGE],
-            },
+            extra_special_tokens={"image_token": SPECIAL[IMAGE]},
             model_max_length=self.context,
             clean_up_tokenization_spaces=False,
         )
 
     def processor(self) -> ProcessorMixin:
         """Pictures and text to tensors."""
-        from transformers import LightOnOcrProcessor, PixtralImageProcessor
+        from transformers import LlavaProcessor, PixtralImageProcessor
 
-        side = PATCH * MERGE
         images = PixtralImageProcessor(
             size={"longest_edge": self.longest},
-            patch_size={"height": side, "width": side},
+            patch_size={"height": TOKEN, "width": TOKEN},
             image_mean=[0.5] * 3,
             image_std=[0.5] * 3,
         )
-        return LightOnOcrProcessor(
+        return LlavaProcessor(
             images,
             self.tokenizer(),
-            patch_size=PATCH,
-            spatial_merge_size=MERGE,
+            patch_size=TOKEN,
+            vision_feature_select_strategy="full",
             chat_template=TEMPLATE,
         )
 
     def model(self) -> PreTrainedModel:
         """The network with its first weights, which depend on nothing but `seed`."""
         import torch
-        from transformers import LightOnOcrConfig, LightOnOcrForConditionalGeneration
+        from transformers import FastVlmConfig, FastVlmForConditionalGeneration
 
-        side = self.width // self.heads
-
-        def shape(width: int) -> dict[str, Any]:
-            return {
-                "hidden_size": width,
-                "intermediate_size": 4 * width,
-                "num_attention_heads": width // side,
-                "head_dim": side,
-            }
-
-        config = LightOnOcrConfig(
+        config = FastVlmConfig(
             vision_config={
-                "model_type": "pixtral",
-                "patch_size": PATCH,
-                "image_size": self.longest,
-                "num_hidden_layers": self.encoder,
-                **shape(self.sight or self.width),
+                "model_type": "timm_wrapper",
+                "architecture": "convnext_atto_ols",
+                "model_args": {
+                    "depths": list(self.encoder),
+                    "dims": list(self.sight),
+                    "output_stride": TOKEN,
+                    "ls_init_value": None,  # from scratch, blocks count from the first step on
+                    "head_norm_first": True,
+                },
+                "hidden_size": self.sight[-1],
+                "do_pooling": False,
             },
             text_config={
                 "model_type": "qwen3",
                 "vocab_size": len(SPECIAL) + len(CHARACTERS),
+                "hidden_size": self.width,
+                "intermediate_size": 4 * self.width,
                 "num_hidden_layers": self.decoder,
+                "num_attention_heads": self.heads,
                 "num_key_value_heads": self.heads,
+                "head_dim": self.width // self.heads,
                 "max_position_embeddings": self.context,
                 "rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0},
                 "pad_token_id": PAD,
                 "bos_token_id": START,
                 "eos_token_id": END,
-                **shape(self.width),
             },
-            spatial_merge_size=MERGE,
-            image_token_id=IMAGE,
+            image_token_index=IMAGE,
             tie_word_embeddings=True,
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            model = LightOnOcrForConditionalGeneration(config)
+            model = FastVlmForConditionalGeneration(config)
         if self.weights is not None:
             start_from(model, Path(self.weights).expanduser() / "model.safetensors")
         model.generation_config.eos_token_id = END

@@ -16,9 +16,8 @@ from primum.language.batches import IGNORED
 from primum.language.lora import Lora
 from primum.metrics.character_error_rate import CharacterErrorRate
 from primum.metrics.page_edit_distance import line_edits
-from primum.parsing.batched_vision import encode
 from primum.parsing.decoding.decoder import Decoder, Page
-from primum.parsing.docvlm import GRID, DocVlmTiny
+from primum.parsing.docvlm import TOKEN, DocVlmTiny
 from primum.parsing.guide import Guide
 from primum.parsing.line_reader import LineReader
 from primum.parsing.pretrained import PretrainedVlm
@@ -28,7 +27,7 @@ from primum.parsing.targets.adapter import AdaptedTarget, Adapter
 from primum.training.finetuning import FineTuning, OptimizerBuilder
 from primum.training.strategies import shards_parameters, whole_here
 
-NOT_INPUTS = ("labels", "read", "looks", "ids", "answer_from", "loss_scale")
+NOT_INPUTS = ("labels", "image_sizes", "read", "looks", "ids", "answer_from", "loss_scale")
 FUSED = ("RMSNorm", "MLP")  # ends of class names in transformers
 
 
@@ -78,7 +77,7 @@ class ParsingModule(FineTuning):
         self.max_new_tokens = max_new_tokens
         self.decoder = decoder
         self.tiny = isinstance(model, DocVlmTiny)
-        self.encoder = Encoder(model.processor(), prompt, grid=GRID if self.tiny else None)
+        self.encoder = Encoder(model.processor(), prompt, token=TOKEN if self.tiny else None)
         self.reader: LineReader | None = None
         self.guide: Guide | None = None
         self.errors = CharacterErrorRate()
@@ -102,10 +101,10 @@ class ParsingModule(FineTuning):
                 if type(part).__name__.endswith(FUSED):
                     part.compile(dynamic=True)
         if self.reading:
-            vision = model.config.vision_config
+            sight = self.source.sight[-1]
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(1)
-                self.reader = LineReader(vision.hidden_size, model.config.text_config.vocab_size)
+                self.reader = LineReader(sight, model.config.text_config.vocab_size)
             self.guide = Guide(model.model.language_model)
 
     # learning
@@ -113,12 +112,12 @@ class ParsingModule(FineTuning):
     def training_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
         if "input_ids" not in batch:
             return self.letters_step(batch)
-        logits, patches = self.answer_logits(batch)
+        logits, features = self.answer_logits(batch)
         labels = batch["labels"][:, 1:][:, -logits.shape[1] :]
         known = labels != IGNORED
         loss = functional.cross_entropy(logits[known].float(), labels[known], reduction="sum")
-        if self.reader and self.guide and patches is not None and "read" in batch:
-            read, legible = self.reader.loss(patches, batch["read"])
+        if self.reader and self.guide and features is not None and "read" in batch:
+            read, legible = self.reader.loss(features, batch["read"])
             looked, found = self.guide.loss(batch["looks"], batch["answer_from"] - 1)
             shares = {"train/legible": legible, "train/found": found}
             self.log_dict(shares, prog_bar=True, batch_size=1)
@@ -135,30 +134,34 @@ class ParsingModule(FineTuning):
     def letters_step(self, batch: Mapping[str, Any]) -> Tensor:
         """The line reader's loss alone; all weights get a gradient, as sharding strategies want."""
         assert self.reader is not None
-        patches, _ = encode(self.model, batch["pixel_values"])
-        read, legible = self.reader.loss(patches, batch["read"])
+        features, _ = self.see(batch["pixel_values"])
+        read, legible = self.reader.loss(features, batch["read"])
         self.log("train/legible", legible, prog_bar=True, batch_size=1)
         resting = sum(weight.sum() for weight in self.model.parameters())
         return self.reading * read * batch["loss_scale"] + 0.0 * resting
 
     def answer_logits(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor | None]:
-        """Logits for all tokens from the first answer's first on, and the encoder's patches.
+        """Logits for all tokens from the first answer's first on, and the encoder's features.
 
         Returns:
             (pages, tokens, vocabulary), and for docvlm-tiny (pages, rows, columns, width).
         """
         inputs = {name: value for name, value in batch.items() if name not in NOT_INPUTS}
         kept = batch["labels"].shape[1] - batch["answer_from"] + 1  # one before, to predict it
-        patches = None
+        features = None
         if self.tiny and self.adapter is None:
-            from transformers.modeling_outputs import BaseModelOutputWithPooling
-
-            patches, tokens = encode(self.model, inputs.pop("pixel_values"))
-            inputs.pop("image_sizes")
-            seen = BaseModelOutputWithPooling(pooler_output=tuple(tokens))  # type: ignore[arg-type]
-            inputs["mm_encoder_outputs"] = {"image": seen}
+            features, inputs["mm_encoder_outputs"] = self.see(inputs.pop("pixel_values"))
         logits = self.model(**inputs, logits_to_keep=kept, use_cache=False).logits
-        return logits[:, :-1], patches
+        return logits[:, :-1], features
+
+    def see(self, pixels: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """What docvlm-tiny's encoder makes of (pages, 3, height, width).
+
+        Returns:
+            (pages, rows, columns, width), and the same as its decoder takes it.
+        """
+        seen = self.model.get_image_features(pixels)
+        return seen.last_hidden_state.permute(0, 2, 3, 1), {"image": seen}
 
     def tokens_in(self, batch: Mapping[str, Any]) -> int:
         """Unpadded tokens for the throughput monitor, visual ones included."""

@@ -57,9 +57,9 @@ class Encoder:
         processor: Of the model.
         prompt: What the model is asked; empty where its chat template needs no words.
         max_length: Tokens of a page at most, visual ones included.
-        grid: (patch, visual token) of docvlm-tiny, in pixels of a side: pages of a batch are padded
-            in white to one size, a multiple of the latter. None leaves sizes alone, for models
-            whose processor sees to them.
+        token: Pixels of a side of docvlm-tiny's visual tokens: pages of a batch are padded in white
+            to one size, a multiple of it. None leaves sizes alone, for models whose processor sees
+            to them.
     """
 
     def __init__(
@@ -67,11 +67,11 @@ class Encoder:
         processor: ProcessorMixin,
         prompt: str = "",
         max_length: int = 8192,
-        grid: tuple[int, int] | None = None,
+        token: int | None = None,
     ) -> None:
         self.processor: Any = processor
         self.tokenizer = self.processor.tokenizer
-        self.prompt, self.max_length, self.grid = prompt, max_length, grid
+        self.prompt, self.max_length, self.token = prompt, max_length, token
         self.tokenizer.padding_side = "right"
 
     def asked(self) -> str:
@@ -99,8 +99,8 @@ class Encoder:
             UserError: A page is longer than `max_length` or has characters the model cannot write.
         """
         images = [sample.image for sample in samples]
-        if self.grid is not None:
-            images = same_size(images, self.grid[1])
+        if self.token is not None:
+            images = same_size(images, self.token)
         end = self.tokenizer.eos_token
         batch = self.inputs(images, [sample.markdown + end for sample in samples])
         asked = self.asked_lengths(images, batch)
@@ -108,7 +108,7 @@ class Encoder:
         places = torch.arange(labels.shape[1])
         labels[(places < asked[:, None]) | (batch["attention_mask"] == 0)] = IGNORED
         self.check(samples, batch["attention_mask"].sum(1), labels)
-        if self.grid is not None and all(sample.lines for sample in samples):
+        if self.token is not None and all(sample.lines for sample in samples):
             batch |= self.located(samples, labels, images[0].size, int(asked[0]))
             if all(sample.letters for sample in samples):
                 del batch["input_ids"]
@@ -120,7 +120,7 @@ class Encoder:
 
     def asked_lengths(self, images: Sequence[Image.Image], batch: dict[str, Any]) -> torch.Tensor:
         """Tokens before the answer of each page."""
-        if self.grid is None:
+        if self.token is None:
             return self.inputs(images)["attention_mask"].sum(1)
         start = self.tokenizer.bos_token_id  # docvlm-tiny's prompt ends with it
         return (batch["input_ids"] == start).long().argmax(1) + 1
@@ -129,8 +129,8 @@ class Encoder:
         self, samples: Sequence[Sample], labels: torch.Tensor, size: tuple[int, int], first: int
     ) -> dict[str, torch.Tensor]:
         """Where what stands, in patches and in tokens; a character a token, visual ones first."""
-        assert self.grid is not None
-        patch, token = self.grid
+        assert self.token is not None
+        token = self.token
         across = size[0] // token
         looks = torch.full_like(labels, IGNORED)
         read = []
@@ -148,7 +148,7 @@ class Encoder:
                 if looks[row, place] == IGNORED:  # markup: look at what it stands before
                     looks[row, place] = last if last >= 0 else IGNORED
                 last = int(looks[row, place])
-            read.append(line_truth(size, patch, lines))
+            read.append(line_truth(size, lines))
         return {"looks": looks, "read": torch.stack(read)}
 
     def check(self, samples: Sequence[Sample], lengths: torch.Tensor, labels: torch.Tensor) -> None:

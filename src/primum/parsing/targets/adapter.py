@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -91,6 +92,7 @@ class AdaptedTarget:
         self.surface = surface or adapter.surface
         self.unit: Unit = adapter.unit
         self.tokenizer = processor.tokenizer
+        self._taken = taken(model)
         self._end()
 
     def page_inputs(self, image: Any) -> dict[str, Any]:
@@ -137,4 +139,14 @@ class AdaptedTarget:
         return {
             name: value.to(self.model.device) if isinstance(value, torch.Tensor) else value
             for name, value in inputs.items()
+            if name in self._taken
         }
+
+
+def taken(model: Any) -> frozenset[str]:
+    """Inputs that `generate` takes; some processors give more, which it would refuse."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    methods = [inner.prepare_inputs_for_generation, inner.forward]
+    if inner.config.is_encoder_decoder:
+        methods.append(inner.get_encoder().forward)
+    return frozenset(name for one in methods for name in signature(one).parameters)
