@@ -107,6 +107,9 @@ def test_rehearsals_follow_their_script(tmp_path):
     assert forwards["our loop, drafts off"] == 39
     assert forwards["our loop, drafts on"] < 20
     assert forwards["our loop, useless drafts"] <= 39
+    made = ["bench", "parsing", "speed", "--synthetic", "0", "--tokens", "200"]
+    assert main([*made, "--rounds", "1", "-o", str(out)]) == 0
+    assert json.loads(out.read_text())["forwards"]["our loop, drafts on"] < 60
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from typing import Any
 EXAMPLES = """examples:
   primum bench parsing simulate OmniDocBench_demo.json --images images/ --drafts boxes
   primum bench parsing simulate OmniDocBench_demo.json --images images/ --drafts wheels
-  primum bench parsing speed --rehearse 100M --tokens 2048
+  primum bench parsing speed --rehearse 100M --tokens 2304 --synthetic 0
   primum bench parsing pages docvlm-tiny --pages 20
   primum bench parsing pages MODEL --images images/ --drafts ocr empty --rounds 1
 """
@@ -54,8 +54,13 @@ def register(kinds: Any) -> None:
     speed.add_argument(
         "--image", help="of dots: the page to prefill, vision tower and all; else a prompt of words"
     )
-    speed.add_argument("--text", help="a UTF-8 file to rehearse; else words drawn at random")
-    speed.add_argument("--noise", type=float, default=0.02, help="share of misread characters")
+    script = speed.add_mutually_exclusive_group()
+    script.add_argument("--text", help="a UTF-8 file to rehearse; else words drawn at random")
+    script.add_argument(
+        "--synthetic", type=int, metavar="SEED",
+        help="rehearse a made document, drafted from the text layer of its PDF",
+    )  # fmt: skip
+    speed.add_argument("--noise", type=float, default=0.02, help="share of misread tokens, else")
     speed.add_argument("--tokens", type=int, default=1024, help="length of the output")
     speed.add_argument("--rounds", type=int, default=5)
     speed.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
@@ -66,8 +71,9 @@ def register(kinds: Any) -> None:
         "pages", help="a model on pages: the same output, and how much sooner, each way in turn"
     )
     pages.add_argument("model", help="docvlm-tiny, a directory or a hub id")
-    pages.add_argument("--images", help="folder of pages; else held-out synthetic ones, seeds 0 on")
+    pages.add_argument("--images", help="folder of pages; else held-out synthetic ones")
     pages.add_argument("--pages", type=int, default=20, metavar="N")
+    pages.add_argument("--first", type=int, default=0, metavar="SEED", help="of synthetic pages")
     pages.add_argument(
         "--characters", type=int, nargs=2, default=(150, 600), metavar=("LOW", "HIGH"),
         help="of a synthetic page",

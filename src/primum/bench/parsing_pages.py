@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -128,7 +127,8 @@ def pages(arguments: Any) -> list[Sheet]:
             height=max(640, high),
             chances={"heading": 0.5, "list": 0.25, "table": 0.25},
         )
-        made = [make_page(seed, recipe) for seed in range(arguments.pages)]
+        seeds = range(arguments.first, arguments.first + arguments.pages)
+        made = [make_page(seed, recipe) for seed in seeds]
         return [Sheet(f"seed {one.seed}", one.image.convert("RGB"), one.pdf()) for one in made]
     folder = Path(arguments.images)
     files = sorted(file for file in folder.glob("*") if file.suffix.lower() in PICTURES)
@@ -219,15 +219,23 @@ def regions(way: str, sheet: Sheet, drafter: OcrDrafter | None) -> list[Region]:
     """What drafts for a page."""
     if way == "ocr" and drafter is not None:
         return drafter(sheet.image)
-    if way in ("text", "noise") and sheet.pdf is None:
-        raise UserError(f"{sheet.name} has no text layer", remedy="--drafts ocr empty")
     if way in ("text", "noise"):
-        with _saved(sheet.pdf) as file:
-            layer = TextLayer(file)
-            found = layer.regions(0, dpi=72)
-            layer.close()
+        if sheet.pdf is None:
+            raise UserError(f"{sheet.name} has no text layer", remedy="--drafts ocr empty")
+        found = text_layer(sheet.pdf)
         return found if way == "text" else [_shuffled(one) for one in found]
     return []
+
+
+def text_layer(pdf: bytes) -> list[Region]:
+    """What the text layer of a one-page PDF says."""
+    with tempfile.NamedTemporaryFile(suffix=".pdf") as file:
+        file.write(pdf)
+        file.flush()
+        layer = TextLayer(Path(file.name))
+        found = layer.regions(0, dpi=72)
+        layer.close()
+    return found
 
 
 def _shuffled(region: Region) -> Region:
@@ -235,14 +243,6 @@ def _shuffled(region: Region) -> Region:
     letters = list(region.text)
     Random(len(letters)).shuffle(letters)
     return replace(region, text="".join(letters))
-
-
-@contextmanager
-def _saved(content: bytes | None) -> Iterator[Path]:
-    with tempfile.NamedTemporaryFile(suffix=".pdf") as file:
-        file.write(content or b"")
-        file.flush()
-        yield Path(file.name)
 
 
 def divergences(

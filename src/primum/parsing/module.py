@@ -100,7 +100,7 @@ class ParsingModule(FineTuning):
             for part in model.modules():
                 if type(part).__name__.endswith(FUSED):
                     part.compile(dynamic=True)
-        if self.reading:
+        if self.reading and isinstance(self.source, DocVlmTiny):
             sight = self.source.sight[-1]
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(1)

@@ -20,7 +20,7 @@ class _Certain(Belief):
         self._hits = np.tile(self._trials * 0.99, (1, 1))
         assert self._hits.shape == (1, BUCKETS)
 
-    def learn(self, candidates: Candidates, decoded: np.ndarray) -> None:
+    def learn(self, candidates: Candidates, right: np.ndarray) -> None:
         """Nothing."""
 
 

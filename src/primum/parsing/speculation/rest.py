@@ -11,13 +11,14 @@ class Rest:
         patience: Steps without use before the first pause.
     """
 
-    def __init__(self, patience: int = 12) -> None:
+    def __init__(self, patience: float = 12) -> None:
         self.patience = patience
         self.begin()
 
     def begin(self) -> None:
         """A new page, with new drafts."""
-        self._useless = self._pause = 0
+        self._useless: float = 0
+        self._pause = 0
 
     def over(self) -> bool:
         """Whether the proposer is to be asked at this step."""
@@ -31,5 +32,5 @@ class Rest:
         self._useless = max(0, self._useless - CREDIT * supplied) if supplied else self._useless + 1
         tried = self._useless - self.patience
         if tried >= 0:
-            self._pause = min(LONGEST, 2**tried)
+            self._pause = int(min(LONGEST, 2**tried))
             self._useless = min(self._useless, self.patience + LONGEST.bit_length() - 1)

@@ -43,7 +43,7 @@ class Speculator:
         proposers: Sequence[Proposer],
         budget: Budget | None = None,
         depth: int = 48,
-        patience: int = 12,
+        patience: float = 12,
     ) -> None:
         self.proposers = list(proposers)
         self.budget = budget or FixedBudget()
