@@ -59,9 +59,12 @@ class Scripted:
         return Reading(text, len(target.output), forwards, accepted)
 
 
-def resident() -> float:
-    """Memory of this process in MiB."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+def resident(process: int | str = "self") -> float:
+    """Memory of a process in MiB; 0 of one that has ended."""
+    try:
+        pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+    except (FileNotFoundError, ProcessLookupError):
+        return 0.0
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 

@@ -142,3 +142,38 @@ def test_memory_of_five_thousand_pages(ten: Path, tmp_path: Path, shape: str) ->
     assert len(entries) == 5000 and {entry.status for entry in entries} == {"ok"}
     print(json.dumps({"shape": shape, "MiB": at}))
     assert at[5000] - at[100] <= 300
+
+
+@pytest.mark.slow
+@pytest.mark.process
+@pytest.mark.timeout(3600)
+def test_a_hundred_pages_with_the_real_drafter_and_a_real_model(tmp_path: Path) -> None:
+    source, out = tmp_path / "source.pdf", tmp_path / "out"
+    source.write_bytes(make_pdf([make_page(seed) for seed in range(100)]))
+    command = [sys.executable, "-m", "primum.cli", "parse", str(source), "-o", str(out)]
+    command += ["--model", "docvlm-tiny", "--drafts", "ocr"]
+
+    def run(until: int) -> list[float]:
+        """Memory in MiB, looked at again and again until so many pages are done."""
+        with subprocess.Popen(command) as running:
+            seen, done = [], 0
+            while running.poll() is None and done < until:
+                time.sleep(0.5)
+                done = len(read_index(out, Entry)) if out.is_dir() else 0
+                seen += [resident(running.pid)] if done > 10 else []
+            if running.poll() is None and until < 100:
+                running.kill()
+        return seen
+
+    run(30)
+    kept = {entry.key for entry in read_index(out, Entry)}
+    assert 30 <= len(kept) < 40
+    seen = run(100)
+    entries = read_index(out, Entry)
+    assert len(entries) == len({entry.key for entry in entries}) == 100
+    assert {entry.status for entry in entries} <= {"ok", "truncated"}
+    drafted = sum(entry.accepted > 0 for entry in entries)
+    tokens, forwards = (sum(getattr(e, name) for e in entries) for name in ("tokens", "forwards"))
+    told = {"drafted": drafted, "tokens a forward": tokens / forwards, "MiB": [seen[0], max(seen)]}
+    print(json.dumps(told))
+    assert drafted >= 80 and max(seen) - seen[0] <= 300

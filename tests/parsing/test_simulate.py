@@ -80,15 +80,16 @@ def test_every_way_is_timed_and_compared_with_generate(tmp_path, capsys):
     out = tmp_path / "pages.json"
     words = ["bench", "parsing", "pages", "docvlm-tiny", "--pages", "2", "--rounds", "1"]
     more = ["--characters", "40", "80", "--max-new-tokens", "60", "--drafts", "text", "noise"]
+    more += ["--decoding", "page", "hierarchical", "--first", "3"]
     assert main([*words, *more, "-o", str(out)]) == 0
     told = json.loads(out.read_text())
     ways = {(one["page"], one["way"]): one for one in told["readings"]}
-    assert len(ways) == 2 * 4
-    for page in ("seed 0", "seed 1"):
+    assert len(ways) == 2 * 6
+    for page in ("seed 3", "seed 4"):
         plain = ways[page, "generate"]["tokens"]
         assert ways[page, "drafts off"]["forwards"] == len(plain) - 1
         apart = {one["way"]: one["margin"] for one in told["divergences"] if one["page"] == page}
-        for way in ("drafts off", "text", "noise"):
+        for way in ("drafts off", "text", "noise", "text, hierarchical"):
             assert ways[page, way]["tokens"] == plain or apart[way] < 1e-4
     assert "speed against" in capsys.readouterr().out
 

@@ -83,7 +83,10 @@ def register(kinds: Any) -> None:
         choices=["ocr", "text", "noise", "empty"],
         help="ocr by the wheels; text: a synthetic page's PDF twin; noise: its letters shuffled",
     )  # fmt: skip
-    pages.add_argument("--decoding", choices=["page", "hierarchical"], default="page")
+    pages.add_argument(
+        "--decoding", nargs="+", choices=["page", "hierarchical"], default=["page"],
+        help="strict modes to try with each kind of drafts",
+    )  # fmt: skip
     pages.add_argument("--rounds", type=int, default=3)
     pages.add_argument("--max-new-tokens", type=int, default=1024)
     pages.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16"])

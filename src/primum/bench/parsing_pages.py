@@ -50,7 +50,7 @@ class Reading:
     """One page read one way, once a round.
 
     Attributes:
-        seconds: Of decoding alone.
+        seconds: Of decoding alone, that of crops included.
         drafting: Seconds of making the drafts.
         prefill: Seconds of the prompt.
         host: CPU seconds spent on proposing, all rounds.
@@ -90,8 +90,9 @@ def run(arguments: Any) -> int:
     reader = local(arguments, arguments.model, "plain")
     target = reader.target()
     sheets = pages(arguments)
-    ways = [*PLAIN, *arguments.drafts]
-    drafter = OcrDrafter(threads=torch.get_num_threads()) if "ocr" in ways else None
+    drafted = [named(one, mode) for mode in arguments.decoding for one in arguments.drafts]
+    ways = [*PLAIN, *drafted]
+    drafter = OcrDrafter(threads=torch.get_num_threads()) if "ocr" in arguments.drafts else None
     decoders = {way: _decoder(way, arguments) for way in ways if way != "generate"}
     readings: list[Reading] = []
     for turn, sheet in enumerate([sheets[0], *sheets]):
@@ -146,11 +147,21 @@ def pages(arguments: Any) -> list[Sheet]:
 
 def _decoder(way: str, arguments: Any) -> Decoder:
     """Plain, or with all proposers."""
+    most = arguments.max_new_tokens
     if way in PLAIN:
-        return Decoder("plain", batch=1, max_new_tokens=arguments.max_new_tokens)
-    return Decoder(
-        arguments.decoding or "page", PROPOSERS, batch=1, max_new_tokens=arguments.max_new_tokens
-    )
+        return Decoder("plain", batch=1, max_new_tokens=most)
+    mode = "hierarchical" if way == named(drafts_of(way), "hierarchical") else "page"
+    return Decoder(mode, PROPOSERS, batch=1, max_new_tokens=most)
+
+
+def named(drafts: str, mode: str) -> str:
+    """A way by what drafts and how: page mode goes without saying."""
+    return drafts if mode == "page" else f"{drafts}, {mode}"
+
+
+def drafts_of(way: str) -> str:
+    """Whose drafts a way takes."""
+    return way.partition(",")[0]
 
 
 def _turn(
@@ -167,7 +178,7 @@ def _turn(
     drafts = {}
     for way in ways:
         began = time.perf_counter()
-        drafts[way] = regions(way, sheet, drafter)
+        drafts[way] = regions(drafts_of(way), sheet, drafter)
         found[way].drafting = time.perf_counter() - began
     for number in range(arguments.rounds if turn else 1):
         order = list(ways) if (turn + number) % 2 else list(ways)[::-1]
@@ -183,7 +194,7 @@ def _turn(
             (read,) = decoders[way](target, [Page(sheet.image, drafts[way])])
             one.tokens, one.forwards = read.tokens, read.trace.forwards
             one.accepted = read.trace.accepted
-            one.seconds.append(read.seconds["decode"])
+            one.seconds.append(read.seconds["decode"] + read.seconds.get("regions", 0.0))
             one.prefill = read.seconds["prefill"]
             one.host += decoders[way].host_seconds - before
     return list(found.values())
@@ -215,15 +226,15 @@ def generated(target: Target, image: Any, most: int) -> tuple[list[int], float, 
     return out[start:].tolist(), ready - began, ended - ready
 
 
-def regions(way: str, sheet: Sheet, drafter: OcrDrafter | None) -> list[Region]:
+def regions(drafts: str, sheet: Sheet, drafter: OcrDrafter | None) -> list[Region]:
     """What drafts for a page."""
-    if way == "ocr" and drafter is not None:
+    if drafts == "ocr" and drafter is not None:
         return drafter(sheet.image)
-    if way in ("text", "noise"):
+    if drafts in ("text", "noise"):
         if sheet.pdf is None:
             raise UserError(f"{sheet.name} has no text layer", remedy="--drafts ocr empty")
         found = text_layer(sheet.pdf)
-        return found if way == "text" else [_shuffled(one) for one in found]
+        return found if drafts == "text" else [_shuffled(one) for one in found]
     return []
 
 
@@ -292,7 +303,7 @@ def _print(
     if costs:
         wide = ", ".join(f"{width}: {cost / costs[1]:.2f}" for width, cost in costs.items())
         print(f"a wider forward costs c(q)/c(1) = {wide}; c(1) = {1000 * costs[1]:.2f} ms")
-    print(f"{'':12}{'seconds':>9}{'tokens/forward':>16}{'accepted':>10}{'proposing':>11}"
+    print(f"{'':18}{'seconds':>9}{'tokens/forward':>16}{'accepted':>10}{'proposing':>11}"
           f"{'same pages':>12}  speed against {fastest}")  # fmt: skip
     for way, found in by_way.items():
         forwards = sum(one.forwards or len(one.tokens) for one in found)
@@ -300,11 +311,11 @@ def _print(
         host = sum(one.host for one in found) / sum(sum(one.seconds) for one in found)
         drafted = sum(one.accepted for one in found) / sum(tokens)
         ratio = paired_ratio(base, [median(one.seconds) for one in found])
-        print(f"{way:12}{total[way]:9.2f}{sum(tokens) / forwards:16.2f}{drafted:10.1%}{host:11.1%}"
+        print(f"{way:18}{total[way]:9.2f}{sum(tokens) / forwards:16.2f}{drafted:10.1%}{host:11.1%}"
               f"{same:8}/{len(found)}  {ratio}")  # fmt: skip
         taken = sum(one.accepted > 0 for one in found)
         if way not in PLAIN:
-            print(f"{'':12}drafts accepted on {taken}/{len(found)} pages; "
+            print(f"{'':18}drafts accepted on {taken}/{len(found)} pages; "
                   f"made in {fmean(one.drafting for one in found):.3f} s a page; "
                   f"{crossing(by_way[fastest], found)}")  # fmt: skip
     for one in apart:

@@ -54,7 +54,7 @@ class Decoded:
         lossy: Why the output may differ from plain decoding; empty where it cannot.
         finished: Whether the model ended by itself rather than at the cap.
         trace: The page's steps; in region mode those of all regions.
-        seconds: Wall clock by part: `prefill`, `decode`, `verify`.
+        seconds: Wall clock by part: `prefill`, `decode`, `verify`, of crops read first `regions`.
         verification: The teacher-forced check, where it was asked for.
         regions: What the output itself says of places and kinds; empty of models that write none.
     """
@@ -153,6 +153,7 @@ class Decoder:
     def _whole(self, target: Target, pages: Sequence[Page], mode: Mode) -> list[Decoded]:
         """The page prompt decides every token."""
         drafts = [self._drafts(target, page) for page in pages]
+        refining = time.perf_counter()
         if mode == "hierarchical":
             for page, made in zip(pages, drafts, strict=True):
                 made.insert(0, self._refined(target, page))
@@ -166,6 +167,8 @@ class Decoder:
         result = []
         for page, one, prompt in zip(pages, rows, inputs, strict=True):
             seconds = {"prefill": (ready - began) / share, "decode": (done - ready) / share}
+            if mode == "hierarchical":
+                seconds["regions"] = (began - refining) / share
             read = self._decoded(target, one, mode, seconds)
             surface = target.surface.on(page.image.size)
             read.regions, read.text = surface.found(read.text), surface.markdown(read.text)
