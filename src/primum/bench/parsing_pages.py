@@ -19,7 +19,7 @@ from transformers import LogitsProcessor
 from primum.bench.pairs import paired_ratio
 from primum.errors import UserError
 from primum.files import atomic_write
-from primum.parsing.decoding.decoder import Decoder, Page
+from primum.parsing.decoding.decoder import Decoder, Mode, Page
 from primum.parsing.decoding.prefill import prefill
 from primum.parsing.decoding.target import Target
 from primum.parsing.decoding.verify import verify
@@ -150,7 +150,7 @@ def _decoder(way: str, arguments: Any) -> Decoder:
     most = arguments.max_new_tokens
     if way in PLAIN:
         return Decoder("plain", batch=1, max_new_tokens=most)
-    mode = "hierarchical" if way == named(drafts_of(way), "hierarchical") else "page"
+    mode: Mode = "hierarchical" if way == named(drafts_of(way), "hierarchical") else "page"
     return Decoder(mode, PROPOSERS, batch=1, max_new_tokens=most)
 
 
