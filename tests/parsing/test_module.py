@@ -19,7 +19,7 @@ from primum.parsing.docvlm import IMAGE, TOKEN, DocVlmTiny
 from primum.parsing.line_reader import STEPS, LineReader, line_truth
 from primum.parsing.module import ParsingModule
 from primum.parsing.pretrained import PretrainedVlm
-from primum.parsing.samples import Encoder, Sample
+from primum.parsing.samples import Encoder, Printed, Sample
 from primum.parsing.synthesis.page import make_page
 from primum.training.sampling import Draw
 
@@ -139,12 +139,22 @@ def test_every_character_is_looked_for_where_it_stands() -> None:
     assert set(read[read > 0].tolist()) <= set(letters)
 
 
+def test_visual_tokens_know_which_one_is_read_before_them() -> None:
+    markdown = "ab cd"
+    lines = (Printed(0, 8.0, (4.0, 20.0)), Printed(3, 40.0, (4.0, 50.0)))  # on rows 0 and 2 of four
+    sample = Sample(Image.new("RGB", (64, 64), "white"), markdown, lines)
+    looks = Encoder(TINY.processor(), token=TOKEN)([sample])["looks"][0]
+    assert looks[: 4 * 4].tolist() == [-100, 0] + [-100] * 6 + [1, -100, -100, 8] + [-100] * 4
+
+
 def test_guided_heads_hear_the_forward_and_learn(module: ParsingModule) -> None:
     batch = module.encoder(words(2))
     assert module.guide is not None
     module.answer_logits(batch)
-    loss, right = module.guide.loss(batch["looks"], batch["answer_from"] - 1)
-    assert loss.requires_grad and float(loss.detach()) > 0 and 0 <= float(right) <= 1
+    loss, shares = module.guide.loss(batch["looks"], batch["answer_from"] - 1)
+    assert loss.requires_grad and float(loss.detach()) > 0
+    assert set(shares) == {"found", "followed"}
+    assert all(0 <= float(share) <= 1 for share in shares.values())
     assert not module.guide.heard
 
 

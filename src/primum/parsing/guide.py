@@ -3,6 +3,10 @@
 Finding the place on the page is what keeps a decoder on the plateau of a language model. Where the
 place of every character is known, attention itself can be taught (guided attention, Tachibana et
 al., 2018, there for speech); heads that are not guided stay free.
+
+One head of the first layer learns reading order among the visual tokens: each attends to the one
+that is read before it, across the ends of lines. Later heads then find the next character as the
+token that follows the present one, without having to know how wide the page is.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ class Lead(NamedTuple):
 
 
 LEADS = (Lead(1, 0, 1), Lead(1, 1, 0), Lead(2, 0, 0))
+ORDER = (0, 0)  # layer and head that learn reading order
 
 
 class Guide:
@@ -41,7 +46,7 @@ class Guide:
         self.leads = [Lead(layer, head, back) for (layer, head), back in own.items()]
         self.heard: dict[Any, Any] = {}
         decoder.rotary_emb.register_forward_hook(self.listener("turns"))
-        for layer in sorted({lead.layer for lead in self.leads}):
+        for layer in sorted({ORDER[0], *(lead.layer for lead in self.leads)}):
             attention = decoder.layers[layer].self_attn
             attention.q_norm.register_forward_hook(self.listener("query", layer))
             attention.k_norm.register_forward_hook(self.listener("key", layer))
@@ -55,34 +60,42 @@ class Guide:
 
         return hear
 
-    def loss(self, looks: Tensor, start: int) -> tuple[Tensor, Tensor]:
+    def loss(self, looks: Tensor, start: int) -> tuple[Tensor, dict[str, Tensor]]:
         """How badly the guided heads look, of the forward pass just made.
 
         Args:
             looks: (pages, tokens): for each token the position of the visual token it is read
-                from, or `IGNORED`.
+                from, for each visual token that of the one read before it, or `IGNORED`.
             start: Position of the first query, the one that writes the first character.
 
         Returns:
-            Mean over heads of the sum of -log attention, and the share of tokens for which the
-            last guided head attends most to the right place.
+            Sum of -log attention, of the leads their mean; and the shares of tokens for which the
+            last lead (`found`) and the head of reading order (`followed`) attend most to the right
+            place.
         """
+        total = looks.new_zeros(()).float()
+        shares = {}
+        for layer, head, back in self.leads:
+            wanted = looks[:, start + 1 - back : looks.shape[1] - back]
+            # the last token writes nothing
+            missed, shares["found"] = self.missed(layer, head, slice(start, -1), wanted)
+            total = total + missed / len(self.leads)
+        missed, shares["followed"] = self.missed(*ORDER, slice(0, start), looks[:, :start])
+        self.heard.clear()
+        return total + missed, shares
+
+    def missed(self, layer: int, head: int, at: slice, wanted: Tensor) -> tuple[Tensor, Tensor]:
+        """Sum of -log attention of one head's queries `at` on `wanted`, and the share right."""
         from transformers.models.qwen3.modeling_qwen3 import apply_rotary_pos_emb
 
         cosine, sine = self.heard[("turns",)]
-        total, right = looks.new_zeros(()).float(), looks.new_zeros(()).float()
-        for layer, head, back in self.leads:
-            query = self.heard["query", layer][:, :, head : head + 1].transpose(1, 2)
-            key = self.heard["key", layer][:, :, head : head + 1].transpose(1, 2)
-            query, key = apply_rotary_pos_emb(query, key, cosine, sine)
-            length = key.shape[-2]
-            query = query[:, 0, start:-1]  # the last token writes nothing
-            logits = (query @ key[:, 0].transpose(1, 2)).float() * key.shape[-1] ** -0.5
-            at = torch.arange(length, device=logits.device)
-            logits = logits.masked_fill(at[None] > at[start:-1, None], -torch.inf)
-            wanted = looks[:, start + 1 - back : length - back]
-            known = wanted != IGNORED
-            total = total + functional.cross_entropy(logits[known], wanted[known], reduction="sum")
-            right = (logits.detach().argmax(-1) == wanted)[known].float().mean()
-        self.heard.clear()
-        return total / len(self.leads), right
+        query = self.heard["query", layer][:, :, head : head + 1].transpose(1, 2)
+        key = self.heard["key", layer][:, :, head : head + 1].transpose(1, 2)
+        query, key = apply_rotary_pos_emb(query, key, cosine, sine)
+        places = torch.arange(key.shape[-2], device=key.device)
+        logits = (query[:, 0, at] @ key[:, 0].transpose(1, 2)).float() * key.shape[-1] ** -0.5
+        logits = logits.masked_fill(places[None] > places[at, None], -torch.inf)
+        known = wanted != IGNORED
+        loss = functional.cross_entropy(logits[known], wanted[known], reduction="sum")
+        right = (logits.detach().argmax(-1) == wanted)[known]
+        return loss, right.float().sum() / known.sum().clamp_min(1)

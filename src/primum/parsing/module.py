@@ -118,9 +118,9 @@ class ParsingModule(FineTuning):
         loss = functional.cross_entropy(logits[known].float(), labels[known], reduction="sum")
         if self.reader and self.guide and features is not None and "read" in batch:
             read, legible = self.reader.loss(features, batch["read"])
-            looked, found = self.guide.loss(batch["looks"], batch["answer_from"] - 1)
-            shares = {"train/legible": legible, "train/found": found}
-            self.log_dict(shares, prog_bar=True, batch_size=1)
+            looked, shares = self.guide.loss(batch["looks"], batch["answer_from"] - 1)
+            shares = {f"train/{name}": share for name, share in shares.items()}
+            self.log_dict(shares | {"train/legible": legible}, prog_bar=True, batch_size=1)
             loss = loss + self.reading * (read + looked)
         loss = loss * batch["loss_scale"]
         if not bool(torch.isfinite(loss.detach())):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -128,7 +129,8 @@ class Encoder:
     def located(
         self, samples: Sequence[Sample], labels: torch.Tensor, size: tuple[int, int], first: int
     ) -> dict[str, torch.Tensor]:
-        """Where what stands, in patches and in tokens; a character a token, visual ones first."""
+        """Where what stands, in patches and in tokens; a character a token, visual ones first. Of
+        these, `looks` says which is read before each."""
         assert self.token is not None
         token = self.token
         across = size[0] // token
@@ -136,13 +138,17 @@ class Encoder:
         read = []
         for row, sample in enumerate(samples):
             ids = labels[row, first:].tolist()
-            lines = []
+            lines, order = [], []
             for line in sample.lines:
                 letters = ids[line.start : line.start + len(line.middles)]
                 lines.append((line.height, list(zip(line.middles, letters, strict=True))))
                 seen = torch.tensor(line.middles).div(token, rounding_mode="floor").long()
-                begin = first + line.start
-                looks[row, begin : begin + len(seen)] = int(line.height // token) * across + seen
+                begin, seen = first + line.start, int(line.height // token) * across + seen
+                looks[row, begin : begin + len(seen)] = seen
+                order += seen.unique_consecutive().tolist()
+            for before, after in pairwise(order):
+                if before < after and looks[row, after] == IGNORED:
+                    looks[row, after] = before
             last = -1
             for place in range(first + len(sample.markdown) - 1, first - 1, -1):
                 if looks[row, place] == IGNORED:  # markup: look at what it stands before
