@@ -13,6 +13,7 @@ from primum.parsing.speculation.candidates import NOTHING, Candidates, stack
 from primum.parsing.speculation.draft import Draft
 from primum.parsing.speculation.own_output import OwnOutput
 from primum.parsing.speculation.region_match import RegionMatch
+from primum.parsing.speculation.rest import Rest
 from primum.parsing.speculation.scripted import ScriptedTarget
 from primum.parsing.speculation.speculator import Speculator
 from primum.parsing.speculation.trace import Trace
@@ -266,6 +267,18 @@ class Useless(OwnOutput):
         self.asked += 1
         tokens = np.full((1, depth), 999, dtype=np.int64)
         return Candidates(tokens, np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64))
+
+
+def test_a_resting_proposer_wakes_where_its_evidence_is_plain():
+    rest = Rest(patience=2)
+    for _ in range(9):
+        rest.learn(0)
+    assert [rest.over(match=3) for _ in range(3)] == [False] * 3
+    assert rest.over(match=4)
+    assert not rest.over()  # for this step alone
+    for _ in range(3):
+        rest.learn(8)
+    assert [rest.over() for _ in range(20)].count(True) >= 8
 
 
 def test_drafting_rests_where_it_brings_nothing_and_wakes_where_it_does():

@@ -33,6 +33,7 @@ class FixedWindow:
 
     name = "fixed window"
     claims = ("fixed window",)
+    match = 0
 
     def __init__(self, window: int = 3) -> None:
         self.window = window
@@ -71,6 +72,7 @@ class PromptLookup:
 
     name = "prompt lookup"
     claims = ("prompt lookup",)
+    match = 0
 
     def __init__(self, window: int = 2, tokens: int = 10) -> None:
         self.window, self.tokens = window, tokens

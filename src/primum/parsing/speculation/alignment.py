@@ -30,6 +30,7 @@ class Alignment:
 
     name = "alignment"
     claims = ("aligned", "drifted")
+    match = 0  # known only once it is asked
 
     def __init__(
         self, encode: Encode, decode: Decode, tail: int = 16, least: int = 3, limit: int = 3

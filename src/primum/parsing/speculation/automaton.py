@@ -86,6 +86,11 @@ class SuffixAutomaton:
         following = self.next[state].get(token)
         return (0, 0) if following is None else (following, length + 1)
 
+    @property
+    def repeated(self) -> int:
+        """Length of the longest suffix that occurred before."""
+        return max(0, self.length[self.link[self.whole]])
+
     def repeats(self) -> Iterator[tuple[int, list[int]]]:
         """Suffixes that occurred before: (length, their earlier end positions), longest first."""
         state = self.link[self.whole]

@@ -30,6 +30,11 @@ class OwnOutput:
         self._automaton = SuffixAutomaton()
         self._book = np.zeros(1024, dtype=np.int64)
 
+    @property
+    def match(self) -> int:
+        """Length of the output's longest suffix that it has written before."""
+        return self._automaton.repeated
+
     def push(self, tokens: Sequence[int]) -> None:
         """Grow the automaton."""
         size, new = self._automaton.size, len(tokens)

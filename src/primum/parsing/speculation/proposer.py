@@ -18,6 +18,10 @@ class Proposer(Protocol):
     def claims(self) -> tuple[str, ...]:
         """The kinds of evidence it tells apart; beliefs are kept for each."""
 
+    @property
+    def match(self) -> int:
+        """The last so many tokens of the output stand in its evidence; 0 if it does not know."""
+
     def start(self, drafts: Sequence[Draft]) -> None:
         """Forget the last page and read this one's drafts."""
 

@@ -43,6 +43,11 @@ class RegionMatch:
         self._place = 0  # the draft token expected next
         self._state = self._length = 0
 
+    @property
+    def match(self) -> int:
+        """Length of the output's longest suffix that stands in the drafts."""
+        return self._length
+
     def push(self, tokens: Sequence[int]) -> None:
         """Follow the output through the automaton and note what it has used."""
         if not len(self._book):

@@ -2,6 +2,7 @@
 
 CREDIT = 8  # steps without use that one supplied token makes up for
 LONGEST = 16  # steps of a pause
+WAKES = 4  # tokens of context found in the evidence: too many for chance
 
 
 class Rest:
@@ -20,9 +21,9 @@ class Rest:
         self._useless: float = 0
         self._pause = 0
 
-    def over(self) -> bool:
-        """Whether the proposer is to be asked at this step."""
-        if self._pause:
+    def over(self, match: int = 0) -> bool:
+        """Whether the proposer, `match` tokens of context behind it, is asked at this step."""
+        if self._pause and match < WAKES:
             self._pause -= 1
             return False
         return True

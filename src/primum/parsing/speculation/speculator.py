@@ -82,7 +82,7 @@ class Speculator:
     def _propose(self, depth: int) -> Tree:
         parts, base, self._asked = [], 0, []
         for proposer, rest in zip(self.proposers, self.rests, strict=True):
-            if depth > 0 and rest.over():
+            if depth > 0 and rest.over(proposer.match):
                 part = proposer.propose(depth)
                 if part is not None and len(part):
                     parts.append(Candidates(part.tokens, part.claim + base, part.match))
