@@ -53,7 +53,7 @@ class Reading:
         seconds: Of decoding alone, that of crops included.
         drafting: Seconds of making the drafts.
         prefill: Seconds of the prompt.
-        host: CPU seconds spent on proposing, all rounds.
+        host: Seconds spent on proposing, all rounds.
         forwards: Of the last round; None of `generate`.
         accepted: Tokens that somebody had drafted.
     """

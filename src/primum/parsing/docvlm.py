@@ -1,9 +1,8 @@
 """docvlm-tiny: a document model of a few million weights that reads rendered pages.
 
 FastVLM in small: a ConvNeXt whose last map has a visual token for 16 x 16 px, in front of a Qwen3
-decoder that writes characters. Transformers runs it natively. Convolutions see strokes at once; an
-encoder of attention over patches of 8 px, three layers deep, was four times as slow and still read
-one character in eight wrongly after 7,000 steps.
+decoder that writes characters. Transformers runs it natively. Convolutions see strokes at once,
+which attention over patches of 8 px took hours to learn.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ class Decoder:
 
     @property
     def host_seconds(self) -> float:
-        """CPU time spent on proposing so far, all pages."""
+        """Time spent on proposing so far, all pages."""
         return sum(one.seconds for one in self._speculators)
 
     def __call__(self, target: Target, pages: Sequence[Page]) -> list[Decoded]:
