@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -208,6 +209,17 @@ def test_stages_follow_the_epoch_and_bundles_the_draw() -> None:
     assert [one.markdown for one in first] != [one.markdown for one in other]
     later = Bundles(stages, 5, earlier=0.0, begin=1)
     assert [one.markdown for one in later[Draw(1, 0)]] == [one.markdown for one in other]
+
+
+def test_an_earlier_stage_comes_again_as_often_as_it_says() -> None:
+    last = Stage(LINE, pages=1)
+    stages = [Stage(WORD, pages=2, again=0), Stage(WORD, pages=3), Stage(WORD, pages=4, again=3)]
+    mixed = Bundles([*stages, last], 200, earlier=0.5)
+    counts = Counter(len(mixed[Draw(number, 3)]) for number in range(200))
+    assert counts[2] == 0 and 75 < counts[1] < 125
+    assert 1.5 < counts[4] / counts[3] < 6
+    never = Bundles([stages[0], last], 20, earlier=1.0)
+    assert all(len(never[Draw(number, 1)]) == 1 for number in range(20))
 
 
 def test_it_is_saved_as_a_plain_directory_and_trained_on(

@@ -80,16 +80,17 @@ def test_every_way_is_timed_and_compared_with_generate(tmp_path, capsys):
     out = tmp_path / "pages.json"
     words = ["bench", "parsing", "pages", "docvlm-tiny", "--pages", "2", "--rounds", "1"]
     more = ["--characters", "40", "80", "--max-new-tokens", "60", "--drafts", "text", "noise"]
-    more += ["--decoding", "page", "hierarchical", "--first", "3"]
+    more += ["--decoding", "page", "hierarchical", "--first", "3", "--peers"]
     assert main([*words, *more, "-o", str(out)]) == 0
     told = json.loads(out.read_text())
     ways = {(one["page"], one["way"]): one for one in told["readings"]}
-    assert len(ways) == 2 * 6
+    assert len(ways) == 2 * 8
     for page in ("seed 3", "seed 4"):
         plain = ways[page, "generate"]["tokens"]
         assert ways[page, "drafts off"]["forwards"] == len(plain) - 1
         apart = {one["way"]: one["margin"] for one in told["divergences"] if one["page"] == page}
-        for way in ("drafts off", "text", "noise", "text, hierarchical"):
+        peers = ("prompt lookup (transformers)", "text, fixed window (paper)")
+        for way in ("drafts off", "text", "noise", "text, hierarchical", *peers):
             assert ways[page, way]["tokens"] == plain or apart[way] < 1e-4
     assert "speed against" in capsys.readouterr().out
 
@@ -117,15 +118,15 @@ def test_rehearsals_follow_their_script(tmp_path):
 def test_a_rehearsal_of_dots_sees_the_page_it_is_given(tmp_path, monkeypatch, capsys):
     from PIL import Image
 
-    from primum.bench import parsing_speed
+    from primum.bench.parsing import speed
     from primum.cli import main
     from primum.parsing.pretrained import PretrainedVlm
     from primum.parsing.targets.tiny import make_tiny
 
     tiny = PretrainedVlm(str(make_tiny("dots_ocr", tmp_path / "dots")), dtype="float32").model()
     tiny.generation_config.eos_token_id = None
-    monkeypatch.setattr(parsing_speed, "rehearsal_model", lambda *_: tiny)
-    monkeypatch.setitem(parsing_speed.SIZES, "dots", {"vocab_size": tiny.config.vocab_size})
+    monkeypatch.setattr(speed, "rehearsal_model", lambda *_: tiny)
+    monkeypatch.setitem(speed.SIZES, "dots", {"vocab_size": tiny.config.vocab_size})
     Image.new("RGB", (300, 200), "white").save(tmp_path / "page.png")
     words = ["bench", "parsing", "speed", "--image", str(tmp_path / "page.png"), "--tokens", "40"]
     out = tmp_path / "speed.json"

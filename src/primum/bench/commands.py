@@ -3,7 +3,8 @@
 from argparse import BooleanOptionalAction
 from typing import Any
 
-from primum.bench import bsds, clinical, parsing
+from primum.bench import bsds, clinical
+from primum.bench.parsing import commands as parsing
 
 
 def register(commands: Any) -> None:

@@ -39,12 +39,14 @@ class Stage:
         epochs: How long it lasts.
         pages: Pages in a bundle; large pages need small bundles.
         letters: Whether the line reader learns alone, which is quick, and the decoder rests.
+        again: How often it comes again in later stages, against other earlier ones.
     """
 
     recipe: Recipe
     epochs: int = 1
     pages: int = 8
     letters: bool = False
+    again: float = 1.0
 
 
 class PageData(LightningDataModule):
@@ -178,8 +180,9 @@ class Bundles(Dataset[list[Sample]]):
         epoch = self.begin + (index.epoch if isinstance(index, Draw) else 0)
         luck = example_generator(self.seed, epoch, int(index))
         number = self.stage(epoch)
-        if number and float(torch.rand(1, generator=luck)) < self.earlier:
-            number = int(torch.randint(number, (1,), generator=luck))
+        again = torch.tensor([stage.again for stage in self.stages[:number]])
+        if again.any() and float(torch.rand(1, generator=luck)) < self.earlier:
+            number = int(again.multinomial(1, generator=luck))
         stage = self.stages[number]
         seeds = torch.randint(HELD_OUT, 1 << 62, (stage.pages,), generator=luck).tolist()
         recipe = alike(stage.recipe, Random(seeds[0]))

@@ -238,7 +238,7 @@ class Decoder:
         for number, sequence in enumerate(sequences):
             speculator = None
             if drafts is not None:
-                speculator = self._speculator(target, number, sequence)
+                speculator = self.speculator(target, number, sequence)
                 speculator.start(drafts[number])
             rows.append(row(sequence, speculator, self.tolerance))
         if all(can_take_trees(target.model, sequence) for sequence in sequences):
@@ -248,7 +248,8 @@ class Decoder:
                 decode(target.model, [sequence], [one])
         return rows
 
-    def _speculator(self, target: Target, number: int, sequence: Prefilled) -> Speculator:
+    def speculator(self, target: Target, number: int, sequence: Prefilled) -> Speculator:
+        """What drafts for the `number`-th of the sequences decoded at once, kept between pages."""
         while len(self._speculators) <= number:
             made = [_made(proposer, target) for proposer in self.proposers]
             self._speculators.append(Speculator(made, self._budget(target, sequence), self.depth))

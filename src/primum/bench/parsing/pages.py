@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from random import Random
+from dataclasses import asdict, dataclass, field
 from statistics import fmean, median
 from typing import Any
 
@@ -17,32 +14,22 @@ import torch
 from transformers import LogitsProcessor
 
 from primum.bench.pairs import paired_ratio
-from primum.errors import UserError
+from primum.bench.parsing.sheets import Sheet, pages, regions
 from primum.files import atomic_write
 from primum.parsing.decoding.decoder import Decoder, Mode, Page
-from primum.parsing.decoding.prefill import prefill
+from primum.parsing.decoding.prefill import Prefilled, prefill
 from primum.parsing.decoding.target import Target
 from primum.parsing.decoding.verify import verify
 from primum.parsing.drafters.ocr import OcrDrafter
-from primum.parsing.drafters.text_layer import TextLayer
-from primum.parsing.regions import Region
+from primum.parsing.peers import fixed_window
 from primum.parsing.speculation.alignment import Alignment
 from primum.parsing.speculation.own_output import OwnOutput
 from primum.parsing.speculation.region_match import RegionMatch
-from primum.parsing.synthesis.page import Recipe, make_page
+from primum.parsing.speculation.speculator import Speculator
 
-PICTURES = (".png", ".jpg", ".jpeg")
 PLAIN = ("generate", "drafts off")
+LOOKUP, WINDOW = "prompt lookup (transformers)", "fixed window (paper)"
 PROPOSERS = (RegionMatch, OwnOutput, Alignment)
-
-
-@dataclass(frozen=True)
-class Sheet:
-    """A page to be read, and where its text layer is, if it has one."""
-
-    name: str
-    image: Any
-    pdf: bytes | None = None
 
 
 @dataclass
@@ -91,9 +78,10 @@ def run(arguments: Any) -> int:
     target = reader.target()
     sheets = pages(arguments)
     drafted = [named(one, mode) for mode in arguments.decoding for one in arguments.drafts]
-    ways = [*PLAIN, *drafted]
+    peers = [LOOKUP, f"{arguments.drafts[0]}, {WINDOW}"] if arguments.peers else []
+    ways = [*PLAIN, *drafted, *peers]
     drafter = OcrDrafter(threads=torch.get_num_threads()) if "ocr" in arguments.drafts else None
-    decoders = {way: _decoder(way, arguments) for way in ways if way != "generate"}
+    decoders = {way: _decoder(way, arguments) for way in ways if way not in ("generate", LOOKUP)}
     readings: list[Reading] = []
     for turn, sheet in enumerate([sheets[0], *sheets]):
         found = _turn(sheet, turn, ways, decoders, target, drafter, arguments)
@@ -115,43 +103,31 @@ def run(arguments: Any) -> int:
     return 0
 
 
-def pages(arguments: Any) -> list[Sheet]:
-    """The pages of a folder, or held-out synthetic ones with their PDF twins."""
-    from PIL import Image, UnidentifiedImageError
-
-    if arguments.pages < 1:
-        raise UserError("There is no page to read", remedy="--pages 20")
-    if arguments.images is None:
-        low, high = arguments.characters
-        recipe = Recipe(
-            characters=(low, high),
-            height=max(640, high),
-            chances={"heading": 0.5, "list": 0.25, "table": 0.25},
-        )
-        seeds = range(arguments.first, arguments.first + arguments.pages)
-        made = [make_page(seed, recipe) for seed in seeds]
-        return [Sheet(f"seed {one.seed}", one.image.convert("RGB"), one.pdf()) for one in made]
-    folder = Path(arguments.images)
-    files = sorted(file for file in folder.glob("*") if file.suffix.lower() in PICTURES)
-    if not files:
-        raise UserError("There are no pictures of pages here", file=folder)
-    sheets = []
-    for file in files[: arguments.pages]:
-        try:
-            with Image.open(file) as picture:
-                sheets.append(Sheet(file.name, picture.convert("RGB")))
-        except (UnidentifiedImageError, OSError) as error:
-            raise UserError(f"This picture cannot be read: {error}", file=file) from None
-    return sheets
-
-
 def _decoder(way: str, arguments: Any) -> Decoder:
     """Plain, or with all proposers."""
     most = arguments.max_new_tokens
     if way in PLAIN:
         return Decoder("plain", batch=1, max_new_tokens=most)
+    if way.endswith(WINDOW):
+        return FixedWindows("page", batch=1, max_new_tokens=most)
     mode: Mode = "hierarchical" if way == named(drafts_of(way), "hierarchical") else "page"
     return Decoder(mode, PROPOSERS, batch=1, max_new_tokens=most)
+
+
+class FixedWindows(Decoder):
+    """The paper's matcher in our loop, with the drafts and the verification of the other ways."""
+
+    window: Speculator | None = None
+
+    def speculator(self, target: Target, number: int, sequence: Prefilled) -> Speculator:
+        """One for all pages, which are read one by one."""
+        self.window = self.window or fixed_window()
+        return self.window
+
+    @property
+    def host_seconds(self) -> float:
+        """Time spent on proposing so far, all pages."""
+        return self.window.seconds if self.window else 0.0
 
 
 def named(drafts: str, mode: str) -> str:
@@ -184,9 +160,10 @@ def _turn(
         order = list(ways) if (turn + number) % 2 else list(ways)[::-1]
         for way in order:
             one = found[way]
-            if way == "generate":
+            if way in ("generate", LOOKUP):
+                more = {"prompt_lookup_num_tokens": 10} if way == LOOKUP else {}
                 one.tokens, one.prefill, seconds = generated(
-                    target, sheet.image, arguments.max_new_tokens
+                    target, sheet.image, arguments.max_new_tokens, **more
                 )
                 one.seconds.append(seconds)
                 continue
@@ -213,47 +190,17 @@ class FirstToken(LogitsProcessor):
 
 
 @torch.inference_mode()
-def generated(target: Target, image: Any, most: int) -> tuple[list[int], float, float]:
+def generated(target: Target, image: Any, most: int, **more: Any) -> tuple[list[int], float, float]:
     """Tokens of transformers' own greedy `generate`, seconds of the prompt and of decoding."""
     began, first = time.perf_counter(), FirstToken()
     inputs = target.page_inputs(image)
     out = target.model.generate(
-        **inputs, max_new_tokens=most, do_sample=False, logits_processor=[first]
+        **inputs, max_new_tokens=most, do_sample=False, logits_processor=[first], **more
     )[0]
     ended = time.perf_counter()
     start = 0 if target.model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
     ready = first.at or ended
     return out[start:].tolist(), ready - began, ended - ready
-
-
-def regions(drafts: str, sheet: Sheet, drafter: OcrDrafter | None) -> list[Region]:
-    """What drafts for a page."""
-    if drafts == "ocr" and drafter is not None:
-        return drafter(sheet.image)
-    if drafts in ("text", "noise"):
-        if sheet.pdf is None:
-            raise UserError(f"{sheet.name} has no text layer", remedy="--drafts ocr empty")
-        found = text_layer(sheet.pdf)
-        return found if drafts == "text" else [_shuffled(one) for one in found]
-    return []
-
-
-def text_layer(pdf: bytes) -> list[Region]:
-    """What the text layer of a one-page PDF says."""
-    with tempfile.NamedTemporaryFile(suffix=".pdf") as file:
-        file.write(pdf)
-        file.flush()
-        layer = TextLayer(Path(file.name))
-        found = layer.regions(0, dpi=72)
-        layer.close()
-    return found
-
-
-def _shuffled(region: Region) -> Region:
-    """The same letters, in an order that says nothing."""
-    letters = list(region.text)
-    Random(len(letters)).shuffle(letters)
-    return replace(region, text="".join(letters))
 
 
 def divergences(
@@ -301,21 +248,23 @@ def _print(
           f"{torch.get_num_threads()} threads; decoding only")  # fmt: skip
     costs = next((one.costs for one in decoders.values() if one.costs), None)
     if costs:
-        wide = ", ".join(f"{width}: {cost / costs[1]:.2f}" for width, cost in costs.items())
-        print(f"a wider forward costs c(q)/c(1) = {wide}; c(1) = {1000 * costs[1]:.2f} ms")
-    print(f"{'':18}{'seconds':>9}{'tokens/forward':>16}{'accepted':>10}{'proposing':>11}"
+        told = ", ".join(f"{width}: {cost / costs[1]:.2f}" for width, cost in costs.items())
+        print(f"a wider forward costs c(q)/c(1) = {told}; c(1) = {1000 * costs[1]:.2f} ms")
+    wide = 2 + max(map(len, ways))
+    print(f"{'':{wide}}{'seconds':>9}{'tokens/forward':>16}{'accepted':>10}{'proposing':>11}"
           f"{'same pages':>12}  speed against {fastest}")  # fmt: skip
     for way, found in by_way.items():
         forwards = sum(one.forwards or len(one.tokens) for one in found)
+        per = f"{sum(tokens) / forwards:.2f}" if way != LOOKUP else "not told"
         same = len(found) - sum(one.way == way for one in apart)
         host = sum(one.host for one in found) / sum(sum(one.seconds) for one in found)
         drafted = sum(one.accepted for one in found) / sum(tokens)
         ratio = paired_ratio(base, [median(one.seconds) for one in found])
-        print(f"{way:18}{total[way]:9.2f}{sum(tokens) / forwards:16.2f}{drafted:10.1%}{host:11.1%}"
+        print(f"{way:{wide}}{total[way]:9.2f}{per:>16}{drafted:10.1%}{host:11.1%}"
               f"{same:8}/{len(found)}  {ratio}")  # fmt: skip
         taken = sum(one.accepted > 0 for one in found)
-        if way not in PLAIN:
-            print(f"{'':18}drafts accepted on {taken}/{len(found)} pages; "
+        if way not in (*PLAIN, LOOKUP):
+            print(f"{'':{wide}}drafts accepted on {taken}/{len(found)} pages; "
                   f"made in {fmean(one.drafting for one in found):.3f} s a page; "
                   f"{crossing(by_way[fastest], found)}")  # fmt: skip
     for one in apart:

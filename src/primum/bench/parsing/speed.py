@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from primum.bench.pairs import paired_ratio
-from primum.bench.parsing_pages import text_layer
+from primum.bench.parsing.sheets import text_layer
 from primum.errors import UserError
 from primum.extras import require
 from primum.files import atomic_write

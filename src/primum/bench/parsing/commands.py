@@ -87,6 +87,10 @@ def register(kinds: Any) -> None:
         "--decoding", nargs="+", choices=["page", "hierarchical"], default=["page"],
         help="strict modes to try with each kind of drafts",
     )  # fmt: skip
+    pages.add_argument(
+        "--peers", action="store_true",
+        help="also transformers' prompt lookup, and the paper's fixed window on the first drafts",
+    )  # fmt: skip
     pages.add_argument("--rounds", type=int, default=3)
     pages.add_argument("--max-new-tokens", type=int, default=1024)
     pages.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16"])
@@ -96,18 +100,18 @@ def register(kinds: Any) -> None:
 
 
 def _simulate(arguments: Any) -> int:
-    from primum.bench.parsing_simulate import run
+    from primum.bench.parsing.simulate import run
 
     return run(arguments)
 
 
 def _speed(arguments: Any) -> int:
-    from primum.bench.parsing_speed import run
+    from primum.bench.parsing.speed import run
 
     return run(arguments)
 
 
 def _pages(arguments: Any) -> int:
-    from primum.bench.parsing_pages import run
+    from primum.bench.parsing.pages import run
 
     return run(arguments)

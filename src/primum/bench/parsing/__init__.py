@@ -1,0 +1,1 @@
+"""Drafted decoding: what it saves, and whether its output is the same."""
