@@ -14,6 +14,7 @@ from reportlab.pdfgen.canvas import Canvas
 from tests.parsing.scripted_reads import Scripted
 
 from primum.cli import main
+from primum.errors import UserError
 from primum.jobs.index import read_index
 from primum.parsing.jobs.index import Entry
 from primum.parsing.jobs.inputs import LARGEST, find_pages
@@ -80,6 +81,24 @@ def test_a_photograph_is_read_the_way_a_viewer_shows_it(tmp_path: Path) -> None:
     image.save(tmp_path / "turned.jpg", exif=tags)
     (page,) = find_pages(tmp_path / "turned.jpg")
     assert page.image().size == (20, 40)
+
+
+def test_every_page_of_a_tiff_is_read(tmp_path: Path) -> None:
+    sheets = [Image.new("RGB", (40 + place, 20), "white") for place in range(3)]
+    sheets[0].save(tmp_path / "scan.tif", save_all=True, append_images=sheets[1:])
+    sheets[0].save(tmp_path / "single.tiff")
+    (tmp_path / "torn.tif").write_bytes((tmp_path / "scan.tif").read_bytes()[:30])
+    (tmp_path / "torn.pdf").write_bytes(b"%PDF-1.7")
+    found = {page.name: page for page in find_pages(tmp_path)}
+    several = [f"scan.tif/000{number}" for number in (1, 2, 3)]
+    assert list(found) == [*several, "single.tiff", "torn.pdf/0001", "torn.tif"]
+    assert [found[name].image().width for name in several] == [40, 41, 42]
+    assert len({found[name].key for name in several}) == 3
+    assert not found[several[0]].text_layer()
+    with pytest.raises(UserError, match=r"torn\.tif"):
+        found["torn.tif"].image()
+    chosen = [page.name for page in find_pages(tmp_path, range(1, 3))]
+    assert chosen == [*several[1:], "single.tiff", "torn.pdf/0001", "torn.tif"]
 
 
 @pytest.mark.parametrize("given", [[], ["--model", ""]])

@@ -114,8 +114,9 @@ def test_a_second_run_reads_nothing_but_what_is_asked_for(
     index = tmp_path / "out" / "index.jsonl"
     index.write_bytes(index.read_bytes() + b'{"torn')
     again = job(model, tmp_path / "out", "plain")
-    again.run(pages, tell=lambda page, _: seen.append(page.name))
-    assert len(seen) == len(pages) - 2 and entries[0].name not in seen
+    before: list[int] = []
+    again.run(pages, tell=lambda page, _: seen.append(page.name), kept=before.append)
+    assert len(seen) == len(pages) - 2 and entries[0].name not in seen and before == [2]
     seen.clear()
     again.run(pages, again=["failed"], tell=lambda page, _: seen.append(page.name))
     assert seen == ["e.png", "f.pdf/0001"]

@@ -144,15 +144,15 @@ def test_visual_tokens_know_which_one_is_read_before_them() -> None:
     markdown = "ab cd"
     lines = (Printed(0, 8.0, (4.0, 20.0)), Printed(3, 40.0, (4.0, 50.0)))  # on rows 0 and 2 of four
     sample = Sample(Image.new("RGB", (64, 64), "white"), markdown, lines)
-    looks = Encoder(TINY.processor(), token=TOKEN)([sample])["looks"][0]
-    assert looks[: 4 * 4].tolist() == [-100, 0] + [-100] * 6 + [1, -100, -100, 8] + [-100] * 4
+    follows = Encoder(TINY.processor(), token=TOKEN)([sample])["follows"][0]
+    assert follows[: 4 * 4].tolist() == [-100, 0] + [-100] * 6 + [1, -100, -100, 8] + [-100] * 4
 
 
 def test_guided_heads_hear_the_forward_and_learn(module: ParsingModule) -> None:
     batch = module.encoder(words(2))
     assert module.guide is not None
     module.answer_logits(batch)
-    loss, shares = module.guide.loss(batch["looks"], batch["answer_from"] - 1)
+    loss, shares = module.guide.loss(batch["looks"], batch["follows"])
     assert loss.requires_grad and float(loss.detach()) > 0
     assert set(shares) == {"found", "followed"}
     assert all(0 <= float(share) <= 1 for share in shares.values())

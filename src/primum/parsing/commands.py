@@ -38,7 +38,9 @@ def register(subparsers: Any) -> None:
     parser.add_argument("input", help="a picture, a PDF, or a folder of both")
     parser.add_argument("-o", "--output", required=True, metavar="DIR")
     add_reading(parser)
-    parser.add_argument("--pages", metavar="A-B", help="of PDFs, from 1 (default: all)")
+    parser.add_argument(
+        "--pages", metavar="A-B", help="of PDFs and TIFFs with several, from 1 (default: all)"
+    )
     parser.add_argument(
         "--headers", default="on", choices=("on", "off"),
         help="running headers, footers and page numbers in the Markdown (default: on)",

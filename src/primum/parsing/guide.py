@@ -60,13 +60,14 @@ class Guide:
 
         return hear
 
-    def loss(self, looks: Tensor, start: int) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, looks: Tensor, follows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """How badly the guided heads look, of the forward pass just made.
 
         Args:
             looks: (pages, tokens): for each token the position of the visual token it is read
-                from, for each visual token that of the one read before it, or `IGNORED`.
-            start: Position of the first query, the one that writes the first character.
+                from, or `IGNORED`.
+            follows: (pages, tokens of the prompt): for each visual token the position of the one
+                read before it, or `IGNORED`.
 
         Returns:
             Sum of -log attention, of the leads their mean; and the shares of tokens for which the
@@ -74,13 +75,14 @@ class Guide:
             place.
         """
         total = looks.new_zeros(()).float()
+        start = follows.shape[1] - 1  # the query that writes the first character
         shares = {}
         for layer, head, back in self.leads:
             wanted = looks[:, start + 1 - back : looks.shape[1] - back]
             # the last token writes nothing
             missed, shares["found"] = self.missed(layer, head, slice(start, -1), wanted)
             total = total + missed / len(self.leads)
-        missed, shares["followed"] = self.missed(*ORDER, slice(0, start), looks[:, :start])
+        missed, shares["followed"] = self.missed(*ORDER, slice(0, start + 1), follows)
         self.heard.clear()
         return total + missed, shares
 

@@ -27,7 +27,16 @@ from primum.parsing.targets.adapter import AdaptedTarget, Adapter
 from primum.training.finetuning import FineTuning, OptimizerBuilder
 from primum.training.strategies import shards_parameters, whole_here
 
-NOT_INPUTS = ("labels", "image_sizes", "read", "looks", "ids", "answer_from", "loss_scale")
+NOT_INPUTS = (
+    "labels",
+    "image_sizes",
+    "read",
+    "looks",
+    "follows",
+    "ids",
+    "answer_from",
+    "loss_scale",
+)
 FUSED = ("RMSNorm", "MLP")  # ends of class names in transformers
 
 
@@ -118,7 +127,7 @@ class ParsingModule(FineTuning):
         loss = functional.cross_entropy(logits[known].float(), labels[known], reduction="sum")
         if self.reader and self.guide and features is not None and "read" in batch:
             read, legible = self.reader.loss(features, batch["read"])
-            looked, shares = self.guide.loss(batch["looks"], batch["answer_from"] - 1)
+            looked, shares = self.guide.loss(batch["looks"], batch["follows"])
             shares = {f"train/{name}": share for name, share in shares.items()}
             self.log_dict(shares | {"train/legible": legible}, prog_bar=True, batch_size=1)
             loss = loss + self.reading * (read + looked)

@@ -93,8 +93,9 @@ class Encoder:
 
     def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
         """A batch: the model's inputs, `labels`, `ids`, `answer_from`, and where lines are known
-        `read` (what the line reader should say) and `looks` (where each token is read from).
-        For the line reader alone it has no `input_ids`.
+        `read` (what the line reader should say), `looks` (where each token is read from) and
+        `follows` (what each visual token is read after). For the line reader alone it has no
+        `input_ids`.
 
         Raises:
             UserError: A page is longer than `max_length` or has characters the model cannot write.
@@ -129,12 +130,12 @@ class Encoder:
     def located(
         self, samples: Sequence[Sample], labels: torch.Tensor, size: tuple[int, int], first: int
     ) -> dict[str, torch.Tensor]:
-        """Where what stands, in patches and in tokens; a character a token, visual ones first. Of
-        these, `looks` says which is read before each."""
+        """Where what stands, in patches and in tokens; a character a token, visual ones first."""
         assert self.token is not None
         token = self.token
         across = size[0] // token
         looks = torch.full_like(labels, IGNORED)
+        follows = torch.full_like(labels[:, :first], IGNORED)
         read = []
         for row, sample in enumerate(samples):
             ids = labels[row, first:].tolist()
@@ -147,15 +148,15 @@ class Encoder:
                 looks[row, begin : begin + len(seen)] = seen
                 order += seen.unique_consecutive().tolist()
             for before, after in pairwise(order):
-                if before < after and looks[row, after] == IGNORED:
-                    looks[row, after] = before
+                if before < after and follows[row, after] == IGNORED:
+                    follows[row, after] = before
             last = -1
             for place in range(first + len(sample.markdown) - 1, first - 1, -1):
                 if looks[row, place] == IGNORED:  # markup: look at what it stands before
                     looks[row, place] = last if last >= 0 else IGNORED
                 last = int(looks[row, place])
             read.append(line_truth(size, lines))
-        return {"looks": looks, "read": torch.stack(read)}
+        return {"looks": looks, "follows": follows, "read": torch.stack(read)}
 
     def check(self, samples: Sequence[Sample], lengths: torch.Tensor, labels: torch.Tensor) -> None:
         """Refuse what cannot be learned."""

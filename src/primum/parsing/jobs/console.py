@@ -68,7 +68,12 @@ def run(arguments: argparse.Namespace) -> int:
                 )
 
         job = made_job(arguments, name, folder, shard)
-        entries = job.run(pages, again=() if arguments.devices else arguments.retry, tell=tell)
+        entries = job.run(
+            pages,
+            again=() if arguments.devices else arguments.retry,
+            tell=tell,
+            kept=lambda count: progress.update(task, completed=count),
+        )
     return told(arguments, console, entries, pages, name, note)
 
 
@@ -119,7 +124,13 @@ def run_estimate(arguments: argparse.Namespace) -> int:
         ways["endpoint"] = served(arguments, arguments.endpoint_model)
     job = made_job(arguments, name, Path("."), (0, 1), next(iter(ways.values())))
     sample = sampled(pages, arguments.pages, arguments.seed)
-    taken = timed(job, ways, sample)
+    with bar() as progress:
+        task = progress.add_task("sample", total=1 + len(sample), speed="the first page twice")
+
+        def tell(done: int) -> None:
+            progress.update(task, completed=done, speed=", ".join(ways))
+
+        taken = timed(job, ways, sample, tell)
     price = arguments.gpu_price
     found = estimates(taken, len(pages), price or 0.0, arguments.endpoint_price)
     table = Table(title=f"{len(pages)} pages, from {len(sample)} of them", title_justify="left")

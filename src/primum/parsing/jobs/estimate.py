@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from statistics import fmean
@@ -43,7 +43,10 @@ def sampled(pages: Sequence[PageInput], count: int, seed: int = 0) -> list[PageI
 
 
 def timed(
-    job: Job, ways: Mapping[str, Reads], pages: Sequence[PageInput]
+    job: Job,
+    ways: Mapping[str, Reads],
+    pages: Sequence[PageInput],
+    tell: Callable[[int], None] | None = None,
 ) -> dict[str, list[float]]:
     """Seconds a page of each way, in turn on each page so that a busy moment hits all alike.
 
@@ -51,6 +54,7 @@ def timed(
         job: Drafts and limits; what it reads with is put aside.
         ways: `plain` gets no drafts.
         pages: The sample; the first page is read once before, uncounted.
+        tell: Called after each page, with how often pages were read so far.
 
     Returns:
         Seconds, in the order of the pages; NaN where a page could not be read.
@@ -70,6 +74,8 @@ def timed(
                 spent = float("nan")
             if turn:
                 taken[way].append(spent)
+        if tell is not None:
+            tell(turn + 1)
     return taken
 
 

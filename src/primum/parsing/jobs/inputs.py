@@ -17,6 +17,7 @@ from primum.parsing.drafters.text_layer import TextLayer
 from primum.parsing.regions import Region
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+SEVERAL = (".tif", ".tiff")  # pictures that may hold several pages
 DPI = 144
 LARGEST = 12_000  # pixels of a side; a larger page would take the memory of the machine
 
@@ -27,7 +28,7 @@ class PageInput:
 
     Attributes:
         file: A picture or a PDF.
-        number: The page in a PDF, from 0; None of a picture.
+        number: The page in a PDF or a TIFF of several, from 0; None of a picture.
         name: Where its output goes, relative to the output folder and without a suffix.
     """
 
@@ -47,20 +48,28 @@ class PageInput:
         Raises:
             UserError: It cannot be read, or is too large.
         """
-        if self.number is not None:
-            pdf = opened(self.file)
-            check_size(self.file, pdf.size(self.number, dpi))
-            return pdf.image(self.number, dpi)
+        if is_pdf(self.file):
+            pdf, number = opened(self.file), self.number or 0
+            check_size(self.file, pdf.size(number, dpi))
+            return pdf.image(number, dpi)
         try:
             with Image.open(self.file) as picture:
+                picture.seek(self.number or 0)
                 check_size(self.file, picture.size)
                 return ImageOps.exif_transpose(picture).convert("RGB")  # as a viewer shows it
-        except (UnidentifiedImageError, OSError, Image.DecompressionBombError) as error:
+        except (UnidentifiedImageError, OSError, EOFError, Image.DecompressionBombError) as error:
             raise UserError(f"This picture cannot be read: {error}", file=self.file) from None
 
     def text_layer(self, dpi: int = DPI) -> list[Region]:
         """What a PDF says of itself; nothing for a picture."""
-        return [] if self.number is None else opened(self.file).regions(self.number, dpi)
+        if not is_pdf(self.file):
+            return []
+        return opened(self.file).regions(self.number or 0, dpi)
+
+
+def is_pdf(file: Path) -> bool:
+    """Whether a file calls itself a PDF."""
+    return file.suffix.lower() == ".pdf"
 
 
 def check_size(file: Path, size: tuple[int, int]) -> None:
@@ -112,7 +121,7 @@ def find_pages(given: str | Path, chosen: range | None = None) -> Iterator[PageI
 
     Args:
         given: A file or folder.
-        chosen: Pages of PDFs, from 0; None takes all.
+        chosen: Pages of PDFs and TIFFs with several, from 0; None takes all.
 
     Raises:
         UserError: There is nothing to read.
@@ -128,30 +137,43 @@ def find_pages(given: str | Path, chosen: range | None = None) -> Iterator[PageI
     if not files:
         raise UserError("There are no pictures or PDFs here", file=path)
     for file in files:
-        relative = file.relative_to(path) if path.is_dir() else Path(file.name)
-        if file.suffix.lower() in PICTURES:
-            yield PageInput(file, None, relative.as_posix())
-        elif file.suffix.lower() == ".pdf":
-            yield from pdf_pages(file, relative.as_posix(), chosen, strict=not path.is_dir())
-        else:
+        name = (file.relative_to(path) if path.is_dir() else Path(file.name)).as_posix()
+        if file.suffix.lower() not in (*PICTURES, ".pdf"):
             raise UserError(
                 f"{file.suffix or 'A file without a suffix'} is neither a picture nor a PDF",
                 file=file,
             )
+        try:
+            count = pages_in(file)
+        except UserError:
+            if not path.is_dir():
+                raise
+            yield PageInput(file, 0, f"{name}/0001")
+            continue
+        if count is None:
+            yield PageInput(file, None, name)
+            continue
+        for number in range(count) if chosen is None else chosen:
+            if number < count:
+                yield PageInput(file, number, f"{name}/{number + 1:04d}")
 
 
-def pdf_pages(file: Path, name: str, chosen: range | None, *, strict: bool) -> Iterator[PageInput]:
-    """The pages of a PDF."""
-    try:
-        count = len(opened(file))
-    except UserError:
-        if strict:
-            raise
-        yield PageInput(file, 0, f"{name}/0001")
-        return
-    for number in range(count) if chosen is None else chosen:
-        if number < count:
-            yield PageInput(file, number, f"{name}/{number + 1:04d}")
+def pages_in(file: Path) -> int | None:
+    """Pages of a PDF or of a TIFF with several; None of a picture.
+
+    Raises:
+        UserError: A PDF that cannot be opened.
+    """
+    if is_pdf(file):
+        return len(opened(file))
+    if file.suffix.lower() in SEVERAL:
+        try:
+            with Image.open(file) as picture:
+                count = getattr(picture, "n_frames", 1)
+        except (UnidentifiedImageError, OSError, Image.DecompressionBombError):
+            return None  # whoever reads it says what is wrong
+        return count if count > 1 else None
+    return None
 
 
 def page_range(text: str) -> range:

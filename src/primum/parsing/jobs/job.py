@@ -74,6 +74,7 @@ class Job:
         pages: Iterable[PageInput],
         again: Collection[Status] = (),
         tell: Tell | None = None,
+        kept: Callable[[int], None] | None = None,
     ) -> list[Entry]:
         """Read what is not done yet; entries of all pages asked for, in their order.
 
@@ -81,6 +82,7 @@ class Job:
             pages: The input; of a shard, all of it.
             again: Statuses of pages that are read once more.
             tell: Called after each page that was read.
+            kept: Called once, with the number of pages that an earlier run has read.
         """
         number, count = self.shard
         own = [page for place, page in enumerate(pages) if place % count == number]
@@ -88,6 +90,8 @@ class Job:
         try:
             done = index.done(again)
             keys = [self.key(page) for page in own]
+            if kept is not None:
+                kept(sum(key in done for key in keys))
             drafted = self.drafted(
                 page for page, key in zip(own, keys, strict=True) if key not in done
             )
