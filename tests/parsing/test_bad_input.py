@@ -17,7 +17,7 @@ from primum.cli import main
 from primum.errors import UserError
 from primum.jobs.index import read_index
 from primum.parsing.jobs.index import Entry
-from primum.parsing.jobs.inputs import LARGEST, find_pages
+from primum.parsing.jobs.inputs import LARGEST, find_pages, is_blank
 from primum.parsing.jobs.job import Job
 from primum.parsing.jobs.output import Output
 from primum.parsing.jobs.reading import Limits, Reading
@@ -81,6 +81,19 @@ def test_a_photograph_is_read_the_way_a_viewer_shows_it(tmp_path: Path) -> None:
     image.save(tmp_path / "turned.jpg", exif=tags)
     (page,) = find_pages(tmp_path / "turned.jpg")
     assert page.image().size == (20, 40)
+
+
+def test_scans_without_a_ground_and_with_sixteen_bits_are_no_blank_pages(tmp_path: Path) -> None:
+    printed = Image.new("RGBA", (40, 20), (0, 0, 0, 0))
+    printed.paste((0, 0, 0, 255), (5, 5, 15, 10))
+    printed.save(tmp_path / "clear.png")
+    deep = Image.new("I;16", (40, 20), 60_000)
+    deep.paste(20_000, (5, 5, 15, 10))
+    deep.save(tmp_path / "deep.png")
+    for page in find_pages(tmp_path):
+        image = page.image()
+        assert not is_blank(image)
+        assert image.getpixel((0, 0)) == (255, 255, 255) and image.getpixel((6, 6)) == (0, 0, 0)
 
 
 def test_every_page_of_a_tiff_is_read(tmp_path: Path) -> None:

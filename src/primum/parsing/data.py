@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from lightning import LightningDataModule
-from PIL import Image, UnidentifiedImageError
 from torch.utils.data import DataLoader, Dataset
 
 from primum.errors import UserError
@@ -23,6 +22,7 @@ from primum.parsing.samples import Encoder, Printed, Sample
 from primum.parsing.synthesis import GENERATOR
 from primum.parsing.synthesis.layout import middles
 from primum.parsing.synthesis.page import Recipe, SyntheticPage, make_page
+from primum.pictures import read_picture
 from primum.training.loading import ResumableLoader
 from primum.training.sampling import Draw, example_generator
 
@@ -255,13 +255,8 @@ class Folder(Dataset[list[Sample]]):
 
     def __getitem__(self, index: int) -> list[Sample]:
         file = self.files[int(index)]
-        try:
-            with Image.open(file) as picture:
-                image = picture.convert("RGB")
-        except (UnidentifiedImageError, OSError) as error:
-            raise UserError(f"This picture cannot be read: {error}", file=file) from None
         text = file.with_suffix(".md").read_text("utf-8").strip()
-        return [Sample(image, text, id=file.name)]
+        return [Sample(read_picture(file), text, id=file.name)]
 
 
 def synthetic(page: SyntheticPage) -> Sample:

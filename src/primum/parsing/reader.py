@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from primum.errors import UserError
 from primum.parsing.decoding.decoder import Decoded, Decoder, Page
@@ -17,6 +17,7 @@ from primum.parsing.samples import Encoder
 from primum.parsing.surface import Surface
 from primum.parsing.targets.adapter import AdaptedTarget, Adapter
 from primum.parsing.targets.known import adapter_of
+from primum.pictures import read_picture
 
 if TYPE_CHECKING:
     from primum.language.source import Source
@@ -135,8 +136,4 @@ def picture_of(case: Any) -> Image.Image:
             f"The picture of {case.id} is not here",
             remedy="put the pages' pictures where benchmark.images says",
         )
-    try:
-        with Image.open(file) as picture:
-            return picture.convert("RGB")
-    except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"This picture cannot be read: {error}", file=file) from None
+    return read_picture(file)

@@ -13,6 +13,7 @@ from primum.parsing.drafters.ocr import OcrDrafter
 from primum.parsing.drafters.text_layer import TextLayer
 from primum.parsing.regions import Region
 from primum.parsing.synthesis.page import Recipe, make_page
+from primum.pictures import read_picture
 
 PICTURES = (".png", ".jpg", ".jpeg")
 
@@ -28,8 +29,6 @@ class Sheet:
 
 def pages(arguments: Any) -> list[Sheet]:
     """The pages of a folder, or held-out synthetic ones with their PDF twins."""
-    from PIL import Image, UnidentifiedImageError
-
     if arguments.pages < 1:
         raise UserError("There is no page to read", remedy="--pages 20")
     if arguments.images is None:
@@ -46,14 +45,7 @@ def pages(arguments: Any) -> list[Sheet]:
     files = sorted(file for file in folder.glob("*") if file.suffix.lower() in PICTURES)
     if not files:
         raise UserError("There are no pictures of pages here", file=folder)
-    sheets = []
-    for file in files[: arguments.pages]:
-        try:
-            with Image.open(file) as picture:
-                sheets.append(Sheet(file.name, picture.convert("RGB")))
-        except (UnidentifiedImageError, OSError) as error:
-            raise UserError(f"This picture cannot be read: {error}", file=file) from None
-    return sheets
+    return [Sheet(file.name, read_picture(file)) for file in files[: arguments.pages]]
 
 
 def regions(drafts: str, sheet: Sheet, drafter: OcrDrafter | None) -> list[Region]:

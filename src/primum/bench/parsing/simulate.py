@@ -27,6 +27,7 @@ from primum.parsing.speculation.proposer import Proposer
 from primum.parsing.speculation.region_match import RegionMatch
 from primum.parsing.speculation.speculator import Speculator
 from primum.parsing.surface import Surface
+from primum.pictures import read_picture
 
 # The surface form of the annotations themselves.
 SURFACE = Surface(table_head=True, table_lines=True, furniture=True)
@@ -121,12 +122,6 @@ class _Reader:
         return [*found, whole, *(Region(box, kind) for box, kind in layout)]
 
 
-def _open(path: str) -> Any:
-    from PIL import Image
-
-    return Image.open(path).convert("RGB")
-
-
 def _drafted(images: Sequence[Path], keep: Path | None) -> list[_Own]:
     """OCR and layout by a process that is given copies of the images and nothing else."""
     if keep is not None and keep.exists():
@@ -136,7 +131,7 @@ def _drafted(images: Sequence[Path], keep: Path | None) -> list[_Own]:
 
         with tempfile.TemporaryDirectory() as folder:
             copies = [shutil.copy(image, Path(folder) / image.name) for image in images]
-            jobs = [partial(_open, str(copy)) for copy in copies]
+            jobs = [partial(read_picture, str(copy)) for copy in copies]
             drafts = ahead(_Reader, jobs, timeout=600)
             saved = {}
             for image, drafted in zip(

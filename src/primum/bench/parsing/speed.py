@@ -34,6 +34,7 @@ from primum.parsing.speculation.speculator import Speculator
 from primum.parsing.speculation.trace import Trace
 from primum.parsing.surface import Surface
 from primum.parsing.synthesis.page import Recipe, make_page
+from primum.pictures import read_picture
 
 PROMPT = 512  # tokens before the output; a page's image tokens in a real run
 BATCH = 8  # sequences at once, in the arms that say so
@@ -206,13 +207,7 @@ def _page(arguments: Any) -> Any:
         return None
     if arguments.rehearse != "dots":
         raise UserError("Only a rehearsal of dots sees pages", remedy="--rehearse dots")
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(arguments.image) as picture:
-            return picture.convert("RGB")
-    except (UnidentifiedImageError, OSError) as error:
-        raise UserError(f"This picture cannot be read: {error}", file=arguments.image) from None
+    return read_picture(arguments.image)
 
 
 def _prefilling(model: Any, options: dict[str, Any]) -> float:

@@ -9,12 +9,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from primum.errors import UserError
 from primum.files import sha256
 from primum.parsing.drafters.text_layer import TextLayer
 from primum.parsing.regions import Region
+from primum.pictures import opened, shown
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 SEVERAL = (".tif", ".tiff")  # pictures that may hold several pages
@@ -49,22 +50,18 @@ class PageInput:
             UserError: It cannot be read, or is too large.
         """
         if is_pdf(self.file):
-            pdf, number = opened(self.file), self.number or 0
+            pdf, number = held(self.file), self.number or 0
             check_size(self.file, pdf.size(number, dpi))
             return pdf.image(number, dpi)
-        try:
-            with Image.open(self.file) as picture:
-                picture.seek(self.number or 0)
-                check_size(self.file, picture.size)
-                return ImageOps.exif_transpose(picture).convert("RGB")  # as a viewer shows it
-        except (UnidentifiedImageError, OSError, EOFError, Image.DecompressionBombError) as error:
-            raise UserError(f"This picture cannot be read: {error}", file=self.file) from None
+        with opened(self.file, frame=self.number or 0) as picture:
+            check_size(self.file, picture.size)
+            return shown(picture)
 
     def text_layer(self, dpi: int = DPI) -> list[Region]:
         """What a PDF says of itself; nothing for a picture."""
         if not is_pdf(self.file):
             return []
-        return opened(self.file).regions(self.number or 0, dpi)
+        return held(self.file).regions(self.number or 0, dpi)
 
 
 def is_pdf(file: Path) -> bool:
@@ -98,7 +95,7 @@ def content(file: Path) -> str:
 _open: dict[Path, TextLayer] = {}
 
 
-def opened(file: Path) -> TextLayer:
+def held(file: Path) -> TextLayer:
     """A PDF, held open until another one is asked for."""
     if file not in _open:
         for other in list(_open):
@@ -165,12 +162,12 @@ def pages_in(file: Path) -> int | None:
         UserError: A PDF that cannot be opened.
     """
     if is_pdf(file):
-        return len(opened(file))
+        return len(held(file))
     if file.suffix.lower() in SEVERAL:
         try:
-            with Image.open(file) as picture:
+            with opened(file) as picture:
                 count = getattr(picture, "n_frames", 1)
-        except (UnidentifiedImageError, OSError, Image.DecompressionBombError):
+        except UserError:
             return None  # whoever reads it says what is wrong
         return count if count > 1 else None
     return None
