@@ -2,7 +2,9 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,9 @@ import pytest
 from tests.parsing.parity import TINY, WORD
 
 from primum.cli import main
+from primum.jobs.index import read_index
 from primum.parsing.jobs import served
+from primum.parsing.jobs.index import Entry
 from primum.parsing.synthesis.page import make_page
 
 CELLS = (
@@ -21,9 +25,10 @@ CELLS = (
 
 
 class Server(ThreadingHTTPServer):
-    """Answers `said`, refuses while `busy`, and keeps what it was asked."""
+    """Answers `said`, with `code` while `busy`, and keeps what it was asked."""
 
-    said, model, finish, busy = "# A page", "some/model", "stop", 0
+    said, model, finish, busy, code = "# A page", "some/model", "stop", 0, 503
+    pause = 0.0  # seconds before the first answer
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -40,8 +45,10 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.server.busy:
             self.server.busy -= 1
-            self.send_error(503)
+            self.send_error(self.server.code)
             return
+        pause, self.server.pause = self.server.pause, 0.0
+        time.sleep(pause)
         self.server.asked.append(body)
         message = {"role": "assistant", "content": self.server.said}
         choice = {"message": message, "finish_reason": self.server.finish}
@@ -49,10 +56,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def reply(self, content: dict[str, Any]) -> None:
         data = json.dumps(content).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
+        with suppress(BrokenPipeError):  # whoever asked may have given up
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -109,6 +117,22 @@ def test_a_server_that_went_away_keeps_finished_pages(
     asked = len(server.asked)
     assert parse(server, pages, tmp_path / "out") == 0
     assert len(server.asked) == asked + 3  # the first page was read before
+
+
+def test_a_page_that_the_server_fails_on_stops_nothing(
+    server: Server, pages: Path, tmp_path: Path
+) -> None:
+    def statuses(out: Path) -> list[str]:
+        return [entry.status for entry in read_index(out, Entry)]
+
+    server.busy, server.code = served.TRIES, 500
+    assert parse(server, pages, tmp_path / "failed", "--together", "1") == 1
+    assert statuses(tmp_path / "failed") == ["failed", "ok", "ok", "ok"]
+    server.busy, server.code = 2, 429  # too many requests: no fault of the page
+    assert parse(server, pages, tmp_path / "busy", "--together", "1") == 0
+    server.pause = 1.0
+    slow = parse(server, pages, tmp_path / "slow", "--together", "1", "--page-timeout", "0.3")
+    assert slow == 0 and statuses(tmp_path / "slow") == ["timeout", "ok", "ok", "ok"]
 
 
 def test_a_cut_json_still_becomes_markdown(server: Server, pages: Path, tmp_path: Path) -> None:

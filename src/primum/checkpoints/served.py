@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ from primum.errors import UserError
 # base, by 0.9 and 1.7.
 WORST, MEAN = 0.25, 0.1  # nats
 BEYOND = 16  # tokens asked for past a golden answer, to see whether the server stops
+BUSY = (408, 425, 429, 502, 503, 504)  # answers of a server, or of what stands before it
 FEWEST = 8  # compared tokens below which nothing is said about the weights
 
 
@@ -136,12 +138,17 @@ class Server:
                 raise UserError(
                     f"{self.url} refuses the key ({error.code})", remedy="set OPENAI_API_KEY"
                 ) from None
-            if 400 <= error.code < 500 or error.code == 501:
-                raise Refused(f"{self.url}{path} answered {error.code}: {said}") from None
-            raise UserError(f"{self.url}{path} answered {error.code}: {said}") from None
-        except (urllib.error.URLError, OSError, ValueError) as error:
-            raise UserError(
-                f"{self.url}{path} cannot be asked: {getattr(error, 'reason', error)}",
+            kind = UserError
+            if error.code in BUSY:
+                kind = Away
+            elif error.code < 500 or error.code == 501:
+                kind = Refused
+            raise kind(f"{self.url}{path} answered {error.code}: {said}") from None
+        except (urllib.error.URLError, OSError, ValueError, HTTPException) as error:
+            reason = getattr(error, "reason", error)
+            kind = TimedOut if isinstance(reason, TimeoutError) else Away
+            raise kind(
+                f"{self.url}{path} cannot be asked: {reason}",
                 remedy="check that the server runs, and its address",
             ) from None
         if not isinstance(content, dict):
@@ -171,6 +178,14 @@ class Server:
 
 class Refused(UserError):
     """The server does not offer this request."""
+
+
+class Away(UserError):
+    """The server is busy, or cannot be reached: later it may answer."""
+
+
+class TimedOut(UserError):
+    """The server did not answer in time."""
 
 
 def check_served(

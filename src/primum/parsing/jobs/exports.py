@@ -121,7 +121,7 @@ def docling(folder: Path) -> list[Path]:
     files = []
 
     def source(entry: Entry) -> str:
-        return re.sub(r"\.pdf/\d+$", ".pdf", entry.name, flags=re.IGNORECASE)
+        return re.sub(r"(\.pdf|\.tiff?)/\d+$", r"\1", entry.name, flags=re.IGNORECASE)
 
     for name, entries in groupby(latest(folder), key=source):
         pages = [page for entry in entries if (page := page_of(folder, entry))]

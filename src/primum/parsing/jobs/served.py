@@ -8,7 +8,7 @@ import os
 import time
 from typing import Any, Literal
 
-from primum.checkpoints.served import Refused, Server
+from primum.checkpoints.served import Away, Refused, Server, TimedOut
 from primum.errors import UserError
 from primum.parsing.decoding.loops import loop_at_end, without_loop
 from primum.parsing.jobs.reading import Limits, Reading, Stop
@@ -44,11 +44,11 @@ class Served(Server):
     def read(
         self, image: Any, regions: list[Region], limits: Limits, drafting: float = 0.0
     ) -> Reading:
-        """Ask for one page.
+        """Ask for one page; one that takes too long comes back empty, as `timeout`.
 
         Raises:
-            Stop: The server does not answer.
-            UserError: It refuses this page.
+            Stop: The server does not answer any more.
+            UserError: It refuses this page, or fails on it.
         """
         began = time.perf_counter()
         prompt = self.adapter.page_prompt(image.size)
@@ -58,9 +58,12 @@ class Served(Server):
         if prompt:
             content.append({"type": "text", "text": prompt})
         self.timeout = limits.seconds or self.timeout
-        reply = self.answered(
-            {"messages": [{"role": "user", "content": content}], "max_tokens": limits.tokens}
-        )
+        try:
+            reply = self.answered(
+                {"messages": [{"role": "user", "content": content}], "max_tokens": limits.tokens}
+            )
+        except TimedOut:
+            return Reading("", 0, cut="timeout")
         choice = self._choice(reply)
         said = str((choice.get("message") or {}).get("content") or "")
         cut: Literal["", "truncated", "looped"] = ""
@@ -80,21 +83,39 @@ class Served(Server):
         return Reading(text, tokens, cut=cut, regions=surface.found(said), decoding=decoding)
 
     def answered(self, body: dict[str, Any]) -> dict[str, Any]:
-        """A reply, asked for again with growing pauses where the server is busy or away."""
+        """A reply, asked for again with growing pauses where the server is busy or away.
+
+        Raises:
+            Stop: It stays so, or does not know the key.
+            TimedOut, UserError: It still lists its model, so that the fault is the page's.
+        """
         for attempt in range(TRIES):
             try:
                 return self._ask("/chat/completions", body, {})
             except Refused as error:
                 raise UserError(str(error)) from None
             except UserError as error:
-                if "refuses the key" in str(error.problem) or attempt == TRIES - 1:
+                last = attempt == TRIES - 1 or isinstance(error, TimedOut)
+                if "refuses the key" in str(error.problem) or (last and not self.lives(error)):
                     raise Stop(
                         str(error.problem),
                         remedy="start the server, then run the same command again: finished pages"
                         " are kept",
                     ) from None
+                if last:
+                    raise
             time.sleep(PAUSE * 2**attempt)
         raise AssertionError
+
+    def lives(self, error: UserError) -> bool:
+        """Whether a server that failed with this error would read another page."""
+        if isinstance(error, Away):
+            return False
+        try:
+            self._send("/models")
+        except UserError:
+            return False
+        return True
 
 
 def data_address(image: Any) -> str:
