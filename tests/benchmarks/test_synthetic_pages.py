@@ -31,6 +31,11 @@ def test_errors_are_counted_over_characters(tmp_path: Path) -> None:
     assert done.scores["words_cer"].n == 4 and done.scores["more_cer"].value == 0
     assert done.report["worst"] == [wrong.id]
     assert all(case.files["image"].is_file() for case in cases)
+    later = SyntheticPages(make_page, {"words": {"pages": 2, "recipe": WORD, "first": 2}})
+    assert [case.reference for case in later.cases] == [case.reference for case in cases[2:4]]
+    assert (
+        later.facts() != SyntheticPages(make_page, {"words": {"pages": 2, "recipe": WORD}}).facts()
+    )
 
 
 def test_training_never_draws_held_out_seeds() -> None:

@@ -28,7 +28,7 @@ class SyntheticPages(DocumentBenchmark):
 
     Args:
         make: From a seed and a recipe to a page with `image` and `markdown`.
-        parts: What is read, by name: `{recipe, pages}`; seeds count from 0.
+        parts: What is read, by name: `{recipe, pages, first}`; seeds count from `first`.
         others: As in `Benchmark`.
     """
 
@@ -52,7 +52,8 @@ class SyntheticPages(DocumentBenchmark):
         for part, asked in self.parts.items():
             count = int(asked["pages"])
             folder = Path(tempfile.gettempdir()) / f"primum-pages-{self.identity_of(part)[:16]}"
-            for seed in range(min(count, self.limit or count)):
+            first = int(asked.get("first", 0))
+            for seed in range(first, first + min(count, self.limit or count)):
                 page = self.make(seed, asked["recipe"])
                 file = folder / f"{part}-{seed}.png"
                 if not file.is_file():
@@ -73,7 +74,10 @@ class SyntheticPages(DocumentBenchmark):
         return sha256_of([part, repr(self.parts[part]["recipe"]), getuser()])
 
     def facts(self) -> dict[str, Any]:
-        parts = {part: repr(asked["recipe"]) for part, asked in self.parts.items()}
+        parts = {
+            part: [repr(asked["recipe"]), int(asked.get("first", 0))]
+            for part, asked in self.parts.items()
+        }
         return {"parts": parts, "limit": self.limit, **self.decoding()}
 
     def judge(self, case: Case, answer: Answer) -> Judgement:
