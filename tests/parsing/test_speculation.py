@@ -12,6 +12,7 @@ from primum.parsing.speculation.budget import FixedBudget, MeanBudget, MeasuredB
 from primum.parsing.speculation.candidates import NOTHING, Candidates, stack
 from primum.parsing.speculation.draft import Draft
 from primum.parsing.speculation.own_output import OwnOutput
+from primum.parsing.speculation.pace import Pace
 from primum.parsing.speculation.region_match import RegionMatch
 from primum.parsing.speculation.rest import Rest
 from primum.parsing.speculation.scripted import ScriptedTarget
@@ -279,6 +280,36 @@ def test_a_resting_proposer_wakes_where_its_evidence_is_plain():
     for _ in range(3):
         rest.learn(8)
     assert [rest.over() for _ in range(20)].count(True) >= 8
+
+
+def test_drafting_stops_where_the_clock_says_that_it_does_not_pay():
+    pace = Pace(plain=1.0)
+
+    def steps(count, good, seconds, plain):
+        asked = 0
+        for _ in range(count):
+            drafted = pace.over()
+            asked += drafted
+            pace.learn(*((good, seconds) if drafted else (1, plain)), drafted)
+        return asked
+
+    assert steps(400, 1.4, 2.0, 1.0) < 30  # 1.4 tokens in the time of two
+    assert pace.over(match=12) or pace.over()  # a long match is worth a step
+    steps(80, 8, 2.0, 1.0)
+    assert steps(50, 8, 2.0, 1.0) == 50  # drafts are good from here on
+    pace.begin()
+    assert steps(100, 1.4, 30.0, 18.0) < 40  # a slow machine is slow for both
+    assert pace.plain > 15
+    while pace.over():
+        steps(1, 1.4, 30.0, 18.0)
+    assert pace.over(match=12)
+    for _ in range(3):
+        pace.learn(9, 30.0, True)
+    assert pace.over()  # woken, and it pays
+    unknown = Pace()
+    for _ in range(60):
+        unknown.learn(1, 9.0, True)
+    assert unknown.over()
 
 
 def test_drafting_rests_where_it_brings_nothing_and_wakes_where_it_does():

@@ -57,9 +57,13 @@ def _serve(make: Make, pipe: Connection) -> None:
         try:
             drafter = drafter or make()
             regions = tuple(drafter(image() if callable(image) else image))
-            pipe.send(Drafted(regions, monotonic() - began))
+            drafted = Drafted(regions, monotonic() - began)
         except Exception as error:
-            pipe.send(Drafted((), monotonic() - began, f"{type(error).__name__}: {error}"))
+            drafted = Drafted((), monotonic() - began, f"{type(error).__name__}: {error}")
+        try:
+            pipe.send(drafted)
+        except BrokenPipeError:  # whoever asked was killed
+            return
 
 
 def ahead(

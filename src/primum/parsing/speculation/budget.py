@@ -7,7 +7,13 @@ import numpy as np
 
 
 class Budget(Protocol):
-    """Decides a tree's size from its nodes' chances, and learns from what a step gave and took."""
+    """Decides a tree's size from its nodes' chances, and learns from what a step gave and took.
+
+    Attributes:
+        plain: Seconds of a step without drafts; 0 where nobody knows.
+    """
+
+    plain: float
 
     def nodes(self, chances: np.ndarray) -> int:
         """Nodes to keep, the likeliest first.
@@ -27,6 +33,8 @@ class FixedBudget:
         size: Nodes at most; 0 is plain decoding.
         floor: Nodes less likely than this are never worth it.
     """
+
+    plain = 0.0
 
     def __init__(self, size: int = 32, floor: float = 0.002) -> None:
         self.size, self.floor = size, floor
@@ -49,6 +57,8 @@ class MeanBudget:
         mean: Nodes a step, node 0 not counted.
         most: Nodes in one step at most.
     """
+
+    plain = 0.0
 
     def __init__(self, mean: float = 48.0, most: int = 192) -> None:
         self.mean, self.most = mean, most
@@ -95,6 +105,7 @@ class MeasuredBudget:
         self.most = min(most, widths[-1] - 1)
         self._cost = np.interp(np.arange(1, self.most + 2), widths, times) + step
         self._cost[1:] += drafting
+        self.plain = float(self._cost[0])
         self._tokens = self._spent = 0.0
         self.record(0, 1, 0.0)
 

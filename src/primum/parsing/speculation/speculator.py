@@ -10,6 +10,7 @@ from primum.parsing.speculation.belief import Belief
 from primum.parsing.speculation.budget import Budget, FixedBudget
 from primum.parsing.speculation.candidates import Candidates, stack
 from primum.parsing.speculation.draft import Draft
+from primum.parsing.speculation.pace import Pace
 from primum.parsing.speculation.proposer import Proposer
 from primum.parsing.speculation.rest import Rest
 from primum.parsing.speculation.tree import Tree, bare, cut, merge
@@ -29,7 +30,8 @@ class Claim:
 class Speculator:
     """Trees of continuations for one sequence after another.
 
-    A proposer that brings nothing step after step is left alone for longer and longer (`Rest`).
+    A proposer that brings nothing step after step is left alone for longer and longer (`Rest`);
+    where all of them together do not pay, nobody is asked for a while (`Pace`).
 
     Args:
         proposers: Where continuations come from.
@@ -50,9 +52,11 @@ class Speculator:
         self.depth = depth
         self.claims = [Claim(p.name, kind) for p in self.proposers for kind in p.claims]
         self.rests = [Rest(patience) for _ in self.proposers]
+        self.pace = Pace(self.budget.plain)
         self.belief = Belief(len(self.claims))
         self.seconds = 0.0  # spent here, all pages
         self._candidates: Candidates | None = None
+        self._drafted = True  # whether anybody was asked at this step
         self._asked: list[tuple[Rest, int, int]] = []  # with the claims of its proposer
 
     def start(self, drafts: Sequence[Draft]) -> None:
@@ -62,6 +66,7 @@ class Speculator:
             proposer.start(drafts)
         for rest in self.rests:
             rest.begin()
+        self.pace.begin()
         self._candidates = None
         self.seconds += time.perf_counter() - began
 
@@ -81,6 +86,10 @@ class Speculator:
 
     def _propose(self, depth: int) -> Tree:
         parts, base, self._asked = [], 0, []
+        self._candidates = None
+        self._drafted = self.pace.over(max((one.match for one in self.proposers), default=0))
+        if not self._drafted:
+            return bare()
         for proposer, rest in zip(self.proposers, self.rests, strict=True):
             if depth > 0 and rest.over(proposer.match):
                 part = proposer.propose(depth)
@@ -88,7 +97,6 @@ class Speculator:
                     parts.append(Candidates(part.tokens, part.claim + base, part.match))
                     self._asked.append((rest, base, base + len(proposer.claims)))
             base += len(proposer.claims)
-        self._candidates = None
         candidates = stack(parts, depth)
         if not len(candidates):
             return bare()
@@ -98,14 +106,22 @@ class Speculator:
         return cut(paths, size) if size else bare()
 
     def push(self, tokens: Sequence[int], nodes: int = 0, seconds: float = 0.0) -> None:
-        """Tokens were decoded by a step that verified `nodes` nodes in `seconds`."""
+        """Tokens were decoded by a step that verified `nodes` nodes.
+
+        Args:
+            tokens: In their order.
+            nodes: Of the tree, node 0 not counted.
+            seconds: Of the whole step, proposing included; 0 where nobody looked at the clock.
+        """
         began = time.perf_counter()
         if self._candidates is not None:
             self._learn(self._candidates, np.asarray(tokens, dtype=np.int64))
         for proposer in self.proposers:
             proposer.push(tokens)
         self.budget.record(nodes, len(tokens), seconds)
-        self.seconds += time.perf_counter() - began
+        spent = time.perf_counter() - began
+        self.seconds += spent
+        self.pace.learn(len(tokens), seconds and seconds + spent, self._drafted)
 
     def _learn(self, candidates: Candidates, decoded: np.ndarray) -> None:
         right = candidates.right(decoded)

@@ -1,6 +1,7 @@
 """One scored prefix tree from all candidates: built, scored and cut with array operations."""
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -52,6 +53,7 @@ class Tree:
         )
 
 
+@cache  # asked for at every plain step
 def bare() -> Tree:
     """A tree without drafts: one ordinary decoding step."""
     zero = np.zeros(1, dtype=np.int64)
