@@ -62,6 +62,12 @@ def register(kinds: Any) -> None:
     )  # fmt: skip
     speed.add_argument("--noise", type=float, default=0.02, help="share of misread tokens, else")
     speed.add_argument("--tokens", type=int, default=1024, help="length of the output")
+    speed.add_argument(
+        "--only",
+        nargs="+",
+        metavar="ARM",
+        help='such as "our loop, drafts on", beside the plain ones',
+    )
     speed.add_argument("--rounds", type=int, default=5)
     speed.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     speed.add_argument("--device", default="cpu")

@@ -122,6 +122,8 @@ def run(arguments: Any) -> int:
     }
     if arguments.device != "cpu":
         arms["generate, static cache + graphs"] = partial(generated, cache_implementation="static")
+    if arguments.only:
+        arms = {name: arm for name, arm in arms.items() if name in (*PLAIN, *arguments.only)}
     taken: dict[str, list[float]] = {name: [] for name in arms}
     traces: dict[str, Trace] = {}
     for number in range(arguments.rounds + 1):
@@ -137,8 +139,8 @@ def run(arguments: Any) -> int:
     fastest = min((name for name in PLAIN if name in taken), key=lambda name: median(taken[name]))
     _print(arguments, script, costs, taken, traces, fastest)
     for name, one in (("drafts on", ours), ("useless drafts", idle)):
-        total = sum(taken[f"our loop, {name}"])
-        print(f"{name}: {100 * one.seconds / total:.1f} % of the time is spent on drafting")
+        if total := sum(taken.get(f"our loop, {name}", [])):
+            print(f"{name}: {100 * one.seconds / total:.1f} % of the time is spent on drafting")
     peak = None
     if arguments.device != "cpu":
         peak = torch.cuda.max_memory_allocated() / 2**30
@@ -187,7 +189,8 @@ def _print(
     for name, why in missing(arguments.device).items():
         print(f"{name:36}not measured: {why}")
     for name in ("our loop, drafts on", "fixed window (paper)"):
-        trace = traces[name]
+        if (trace := traces.get(name)) is None:
+            continue
         parts = ", ".join(f"{who} {count}" for who, count in trace.by_claim().items())
         print(f"{name}: accepted {trace.accepted} of {trace.tokens} tokens ({parts or 'none'})")
 
