@@ -123,6 +123,8 @@ def run(arguments: Any) -> int:
     if arguments.device != "cpu":
         arms["generate, static cache + graphs"] = partial(generated, cache_implementation="static")
     if arguments.only:
+        if unknown := [name for name in arguments.only if name not in arms]:
+            raise UserError(f"There is no arm {unknown[0]!r}", remedy=f"one of: {'; '.join(arms)}")
         arms = {name: arm for name, arm in arms.items() if name in (*PLAIN, *arguments.only)}
     taken: dict[str, list[float]] = {name: [] for name in arms}
     traces: dict[str, Trace] = {}
