@@ -106,6 +106,9 @@ def test_the_automaton_finds_the_longest_suffix_and_all_its_places(book, output)
         if length:
             ends = [i + length - 1 for i in range(len(book)) if book[i : i + length] == inside[0]]
             assert sorted(index.ends(state).tolist()) == ends
+            above = index.automaton.link[state]
+            others = sorted(set(index.ends(above).tolist()) - set(ends))
+            assert sorted(index.ends(above, but=state).tolist()) == others
 
 
 @settings(max_examples=100, deadline=None)
@@ -136,7 +139,7 @@ def test_merging_keeps_every_prefix_once(rows, size):
     candidates = Candidates(tokens, zeros, zeros)
     paths = merge(candidates, Belief(1).chances(candidates))
     prefixes = {tuple(row[: n + 1]) for row in rows for n in range(len(row))}
-    assert len(paths.chance) == len(prefixes)
+    assert len(paths.chances) == len(prefixes)
     whole = cut(paths, 10**6, floor=-1.0)
     check(whole)
     found = {tuple(whole.tokens[np.flatnonzero(s)[1:]].tolist()) for s in whole.sight[1:]}
@@ -144,7 +147,7 @@ def test_merging_keeps_every_prefix_once(rows, size):
     part = cut(paths, size, floor=-1.0)
     check(part)
     assert len(part) == min(size, len(prefixes)) + 1
-    assert part.chances[1:].min() >= np.sort(paths.chance)[::-1][len(part) - 2] - 1e-12
+    assert part.chances[1:].min() >= np.sort(paths.chances)[::-1][len(part) - 2] - 1e-12
 
 
 def test_walk_takes_the_longest_agreement_and_one_token_more():
@@ -268,6 +271,31 @@ class Useless(OwnOutput):
         self.asked += 1
         tokens = np.full((1, depth), 999, dtype=np.int64)
         return Candidates(tokens, np.zeros(1, dtype=np.int64), np.ones(1, dtype=np.int64))
+
+
+class Listener(Useless):
+    def __init__(self):
+        self.heard = []
+
+    def push(self, tokens):
+        self.heard.append(list(tokens))
+
+    def propose(self, depth):
+        assert sum(map(len, self.heard)) == self.written  # asked with the whole output known
+        return super().propose(depth)
+
+
+def test_in_a_pause_the_output_is_told_in_portions():
+    proposer = Listener()
+    spec = Speculator([proposer], MeasuredBudget({1: 1.0, 64: 1.1}))
+    spec.start([])
+    for proposer.written in range(300):
+        drafted = len(spec.propose()) > 1
+        spec.push([proposer.written], seconds=3.0 if drafted else 1.0)
+    told = [token for portion in proposer.heard for token in portion]
+    assert told == list(range(len(told))) and len(told) > 290
+    assert 10 < proposer.asked < 60
+    assert len(proposer.heard) < 120
 
 
 def test_a_resting_proposer_wakes_where_its_evidence_is_plain():

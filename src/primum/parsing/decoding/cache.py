@@ -54,7 +54,10 @@ class SlotLayer(CacheLayerMixin):
         self.reserve(slots.capacity)
         self.move()
         for buffer, new in ((self.keys, key_states), (self.values, value_states)):
-            buffer[slots.rows, :, slots.where] = new.transpose(1, 2)
+            if slots.begin is not None:
+                buffer[:, :, slots.begin : slots.reach] = new
+            else:
+                buffer[slots.rows, :, slots.where] = new.transpose(1, 2)
         return self.keys[:, :, : slots.reach], self.values[:, :, : slots.reach]
 
     def reserve(self, capacity: int) -> None:
@@ -109,6 +112,7 @@ class Slots:
         self.reach = max(lengths)
         self.rows = torch.arange(len(lengths), device=device)[:, None]
         self.where = self.rows
+        self.begin: int | None = None  # of a single row: a slice takes less time than `where`
         self.moves: Tensor | None = None  # (3, moves): rows, old and new slots
 
     def open(self, new: int) -> None:
@@ -116,6 +120,9 @@ class Slots:
         self.reach = max(self.lengths) + new
         if self.reach > self.capacity:
             self.capacity = self.reach + max(256, self.reach // 4)
+        if len(self.lengths) == 1:
+            self.begin = self.lengths[0]
+            return
         ends = torch.tensor(self.lengths, device=self.device)
         self.where = ends[:, None] + torch.arange(new, device=self.device)
 

@@ -102,7 +102,8 @@ class TreeSteps:
         self._next = torch.cat([each[..., -1:] for each in positions], dim=-2)
         self._device = self._next.device
         masks = [sequence.model_kwargs.get("attention_mask") for sequence in sequences]
-        self._hidden = [None if mask is None else mask[0, :-1] == 0 for mask in masks]
+        hidden = [None if mask is None else mask[0, :-1] == 0 for mask in masks]
+        self._hidden = [one if one is not None and one.any() else None for one in hidden]
         first = sequences[0]
         self._inputs = self._fixed_inputs(first)
         self._types = [name for name in self._inputs if name.endswith("token_type_ids")]
@@ -119,9 +120,13 @@ class TreeSteps:
     def verify(self, roots: Sequence[int], trees: Sequence[Tree]) -> list[Tensor]:
         """One forward over all rows' trees."""
         width = max(map(len, trees))
-        ids, depths, sight = padded(roots, trees, width)
         slots = self.cache.slots
         slots.open(width)
+        if len(trees) == width == 1 and self._hidden[0] is None:  # plain decoding needs no mask
+            logits = self._forward(torch.tensor([roots], device=self._device), self._next, None)
+            slots.moves = None
+            return [logits[0]]
+        ids, depths, sight = padded(roots, trees, width)
         lengths = torch.tensor(slots.lengths, device=self._device)
         logits = self._forward(
             ids.to(self._device),
@@ -131,7 +136,7 @@ class TreeSteps:
         slots.moves = None
         return [logits[row, : len(tree)] for row, tree in enumerate(trees)]
 
-    def _forward(self, ids: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
+    def _forward(self, ids: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
         """Logits (rows, nodes, vocabulary)."""
         inputs = dict(self._inputs)
         for name in self._types:  # decoded tokens are text

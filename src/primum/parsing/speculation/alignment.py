@@ -62,6 +62,8 @@ class Alignment:
 
     def propose(self, depth: int) -> Candidates | None:
         """Encode the drafts from the best places on."""
+        if not self._text:
+            return None
         found = self._find()
         rows, claims, matches = [], [], []
         for start, claim, match in found:

@@ -137,6 +137,14 @@ class Occurrences:
             walk.extend(children[state])
         self._positions = np.asarray(positions, dtype=np.int64)
 
-    def ends(self, state: int) -> np.ndarray:
-        """Where the substrings of a state end (n,), in no order."""
-        return self._positions[self._low[state] : self._high[state]]
+    def ends(self, state: int, but: int | None = None) -> np.ndarray:
+        """Where the substrings of a state end (n,), in no order.
+
+        Args:
+            but: A state below, whose ends are left out.
+        """
+        low, high = self._low[state], self._high[state]
+        if but is None:
+            return self._positions[low:high]
+        inner, outer = self._low[but], self._high[but]
+        return np.concatenate([self._positions[low:inner], self._positions[outer:high]])

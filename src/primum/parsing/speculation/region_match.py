@@ -73,21 +73,16 @@ class RegionMatch:
         state, length = self._state, self._length
         found: list[np.ndarray] = []
         matches: list[int] = []
-        taken = 0
-        longer = np.zeros(0, dtype=np.int64)
-        while state > 0 and taken < self.limit:
-            ends = self._index.ends(state) + 1
-            fresh = np.setdiff1d(ends, longer, assume_unique=True) if len(longer) else ends
-            longer = ends
-            room = min(self.each, self.limit - taken)
+        longer = None
+        while state > 0 and len(matches) < self.limit:
+            fresh = self._index.ends(state, but=longer) + 1
+            room = min(self.each, self.limit - len(matches))
             if len(fresh) > room:
-                away = self._distance(fresh)
-                fresh = fresh[np.argpartition(away, room - 1)[:room]]
+                fresh = fresh[np.argpartition(self._distance(fresh), room - 1)[:room]]
             if len(fresh):
                 found.append(fresh)
                 matches += [length] * len(fresh)
-                taken += len(fresh)
-            state = automaton.link[state]
+            longer, state = state, automaton.link[state]
             length = automaton.length[state] if state > 0 else 0
         starts = np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
         ahead = starts - self._place

@@ -7,8 +7,6 @@ import numpy as np
 
 from primum.parsing.speculation.candidates import NOTHING, Candidates
 
-_MIX = np.uint64(0x9E3779B97F4A7C15)
-
 
 @dataclass(frozen=True)
 class Tree:
@@ -19,7 +17,7 @@ class Tree:
         parents: (nodes,) int64, node 0's is 0.
         depths: (nodes,) int64, 0 at node 0.
         chances: (nodes,) float64, estimated chance that the node is accepted.
-        claims: (nodes,) int64, the claim of the likeliest candidate through the node.
+        claims: (nodes,) int64, the claim of the first candidate through the node.
         sight: (nodes, nodes) bool, whether a node sees another: its ancestors and itself.
     """
 
@@ -64,79 +62,86 @@ def bare() -> Tree:
 class Paths:
     """All candidates merged by their common prefixes, not yet cut.
 
+    Nodes are numbered from 1 by depth; the root, which stands for the last decoded token, is 0.
+
     Args:
-        node: (candidates, depth) int64, which node a candidate's token is; -1 past its end.
-        first: (nodes,) int64, flat index of the first candidate token at each node.
-        chance: (nodes,) float64, chance that a node is accepted, never above its parent's.
+        cells: (depth, candidates) int64, which node a candidate's token is; 0 past its end. Equal
+            prefixes lie side by side.
+        nodes: (nodes,) int64, flat index of each node's first cell.
+        leads: (nodes,) int64, the first candidate through each node.
+        parents: (nodes,) int64.
+        chances: (nodes,) float64, chance that a node is accepted, never above its parent's.
+        order: (nodes,) int64, places in the arrays above, the likeliest node first.
     """
 
     candidates: Candidates
-    node: np.ndarray
-    first: np.ndarray
-    chance: np.ndarray
+    cells: np.ndarray
+    nodes: np.ndarray
+    leads: np.ndarray
+    parents: np.ndarray
+    chances: np.ndarray
+    order: np.ndarray
 
 
 def merge(candidates: Candidates, chances: np.ndarray) -> Paths:
     """Merge candidates and score each node.
 
-    Two candidates share a node if they share every token up to it; a sum of hashed tokens tells. A
-    collision of hashes would cost a wasted node, never a wrong output: the target decides.
+    In the order of their tokens, candidates with a common prefix are neighbours: a token makes a
+    node unless the neighbour before has the same one and the same before it.
 
     Where candidates agree, the best of their chances counts, since they mostly rest on the same
     draft. Where they part, the chance that one of them is right is shared by their odds.
+
+    Args:
+        chances: Of each token given that the ones before it are right (candidates, depth).
     """
-    tokens = candidates.tokens
-    count, depth = tokens.shape
-    power = np.cumprod(np.full(depth, _MIX | np.uint64(1)))
-    mixed = (tokens.astype(np.uint64) + np.uint64(1)) * _MIX
-    mixed ^= mixed >> np.uint64(29)
-    keys = np.cumsum(mixed * power, axis=1)
-    alive = (tokens != NOTHING).ravel()
-    flat = np.flatnonzero(alive)
-    _, first, inverse = np.unique(keys.ravel()[flat], return_index=True, return_inverse=True)
-    nodes = len(first)
-    node = np.full(count * depth, -1, dtype=np.int64)
-    node[flat] = inverse
-    first = flat[first]
-    node = node.reshape(count, depth)
-    parent = np.where(first % depth == 0, nodes, node.ravel()[first - 1])
-    best = np.zeros(nodes)
-    np.maximum.at(best, inverse, np.minimum(chances.ravel()[flat], 0.999))
+    count, depth = candidates.tokens.shape
+    rows = np.ascontiguousarray(candidates.tokens)
+    turn = rows.view(f"V{depth * rows.itemsize}").ravel().argsort(kind="stable")
+    tokens, chances = rows[turn].T, chances[turn].T
+    alive = tokens != NOTHING
+    new = alive.copy()
+    same = np.logical_and.accumulate(tokens[:, 1:] == tokens[:, :-1], axis=0)
+    np.greater(alive[:, 1:], same, out=new[:, 1:])
+    nodes = np.flatnonzero(new)
+    cells = np.zeros((depth + 1, count), dtype=np.int64)
+    np.cumsum(new, out=cells[1:].reshape(-1))
+    cells[1:] *= alive
+    parents = cells.reshape(-1)[nodes]  # one row up
+    best = np.clip(np.maximum.reduceat((chances * alive).ravel(), nodes), 1e-9, 0.999)
     odds = best / (1 - best)
-    total = np.bincount(parent, odds, nodes + 1)
-    all_miss = np.exp(np.bincount(parent, np.log1p(-best), nodes + 1))
-    share = odds / total[parent] * (1 - all_miss[parent])
-    step = np.where(node >= 0, share[np.maximum(node, 0)], 0.0)
-    path = np.cumprod(step * (1 - 1e-9), axis=1)
-    chance = path.ravel()[first]
-    return Paths(candidates, node, first, chance)
+    hope = 1 - np.exp(np.bincount(parents, np.log1p(-best)))  # that one of the children is right
+    share = np.zeros(len(nodes) + 1)
+    share[1:] = odds * hope[parents] / np.bincount(parents, odds)[parents]
+    path = np.cumprod(share[cells[1:]], axis=0).ravel()[nodes]
+    leads = np.minimum.reduceat(np.where(alive, turn, count).ravel(), nodes)
+    return Paths(
+        candidates, cells[1:], nodes, leads, parents, path, np.argsort(-path, kind="stable")
+    )
 
 
 def cut(paths: Paths, size: int, floor: float = 0.0) -> Tree:
     """Keep the likeliest nodes: at most `size` beside node 0, none with a chance below `floor`."""
-    depth = paths.node.shape[1]
-    order = np.argsort(-paths.chance, kind="stable")[:size]
-    order = order[paths.chance[order] > floor]
+    order = paths.order[:size]
+    order = np.sort(order[paths.chances[order] > floor])
     if not len(order):
         return bare()
-    order = order[np.argsort(paths.first[order] % depth, kind="stable")]
-    place = np.zeros(len(paths.chance) + 1, dtype=np.int64)  # 0 for what was cut
-    place[order] = np.arange(1, len(order) + 1)
-    first = paths.first[order]
-    rows, columns = first // depth, first % depth
-    kept = place[paths.node]  # (candidates, depth), node -1 reads the spare last place
-    parents = np.where(columns == 0, 0, kept[rows, columns - 1])
+    count = paths.cells.shape[1]
     nodes = len(order) + 1
+    place = np.zeros(len(paths.nodes) + 1, dtype=np.int64)  # 0 for the root and for what was cut
+    place[order + 1] = np.arange(1, nodes)
+    first, leads = paths.nodes[order], paths.leads[order]
+    levels, columns = first // count, first % count
+    above = np.arange(levels[-1] + 1)[:, None]
+    ancestors = np.where(above <= levels, place[paths.cells[: levels[-1] + 1, columns]], 0)
     sight = np.zeros((nodes, nodes), dtype=bool)
-    ancestors = np.where(np.arange(depth) <= columns[:, None], kept[rows], 0)
-    sight[np.arange(1, nodes)[:, None], ancestors] = True
+    sight[np.arange(1, nodes), ancestors] = True
     sight[:, 0] = True
-    flat = paths.candidates.tokens.ravel()
     return Tree(
-        np.concatenate([[0], flat[first]]),
-        np.concatenate([[0], parents]),
-        np.concatenate([[0], columns + 1]),
-        np.concatenate([[1.0], paths.chance[order]]),
-        np.concatenate([[-1], paths.candidates.claim[rows]]),
+        np.concatenate([[0], paths.candidates.tokens[leads, levels]]),
+        np.concatenate([[0], place[paths.parents[order]]]),
+        np.concatenate([[0], levels + 1]),
+        np.concatenate([[1.0], paths.chances[order]]),
+        np.concatenate([[-1], paths.candidates.claim[leads]]),
         sight,
     )

@@ -29,6 +29,8 @@ def walk(tree: Tree, choices: np.ndarray) -> Walk:
     >>> walk(bare(), np.array([7]))
     Walk(nodes=[0], tokens=[7])
     """
+    if len(tree) == 1:
+        return Walk([0], [int(choices[0])])
     right = np.flatnonzero(tree.tokens[1:] == choices[tree.parents[1:]]) + 1
     onward = dict(zip(tree.parents[right].tolist(), right.tolist(), strict=True))
     nodes = [0]
