@@ -115,7 +115,7 @@ def test_costs_are_measured_without_spending_the_prompt():
     inputs = target.page_inputs(image(3))
     sequence = prefill(target.model, inputs, max_new_tokens=8)
     length = sequence.cache.get_seq_length()
-    costs = measure(target.model, sequence, widths=(1, 4), repeats=2)
+    costs = measure(target.model, [sequence], widths=(1, 4), repeats=2)
     assert set(costs) == {1, 4} and min(costs.values()) > 0
     assert sequence.cache.get_seq_length() == length
     (found,) = decoder("page", budget=None)(target, pages(target, 1))

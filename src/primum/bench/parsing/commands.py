@@ -63,6 +63,9 @@ def register(kinds: Any) -> None:
     speed.add_argument("--noise", type=float, default=0.02, help="share of misread tokens, else")
     speed.add_argument("--tokens", type=int, default=1024, help="length of the output")
     speed.add_argument(
+        "--batch", type=int, nargs="+", default=[8], metavar="N", help="sequences decoded at once"
+    )
+    speed.add_argument(
         "--only",
         nargs="+",
         metavar="ARM",

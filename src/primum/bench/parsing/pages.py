@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import LogitsProcessor
 
 from primum.bench.pairs import paired_ratio
+from primum.bench.parsing.generated import generated
 from primum.bench.parsing.sheets import Sheet, pages, regions
 from primum.files import atomic_write
-from primum.parsing.decoding.decoder import Decoder, Mode, Page
+from primum.parsing.decoding.decoder import Decoder, Page
 from primum.parsing.decoding.prefill import Prefilled, prefill
 from primum.parsing.decoding.target import Target
 from primum.parsing.decoding.verify import verify
@@ -29,6 +29,7 @@ from primum.parsing.speculation.speculator import Speculator
 
 PLAIN = ("generate", "drafts off")
 LOOKUP, WINDOW = "prompt lookup (transformers)", "fixed window (paper)"
+CROPS = 8  # of a page, read at once
 PROPOSERS = (RegionMatch, OwnOutput, Alignment)
 
 
@@ -110,8 +111,9 @@ def _decoder(way: str, arguments: Any) -> Decoder:
         return Decoder("plain", batch=1, max_new_tokens=most)
     if way.endswith(WINDOW):
         return FixedWindows("page", batch=1, max_new_tokens=most)
-    mode: Mode = "hierarchical" if way == named(drafts_of(way), "hierarchical") else "page"
-    return Decoder(mode, PROPOSERS, batch=1, max_new_tokens=most)
+    if way == named(drafts_of(way), "hierarchical"):
+        return Decoder("hierarchical", PROPOSERS, batch=CROPS, max_new_tokens=most)
+    return Decoder("page", PROPOSERS, batch=1, max_new_tokens=most)
 
 
 class FixedWindows(Decoder):
@@ -119,7 +121,7 @@ class FixedWindows(Decoder):
 
     window: Speculator | None = None
 
-    def speculator(self, target: Target, number: int, sequence: Prefilled) -> Speculator:
+    def speculator(self, target: Target, number: int, sequences: Sequence[Prefilled]) -> Speculator:
         """One for all pages, which are read one by one."""
         self.window = self.window or fixed_window()
         return self.window
@@ -161,11 +163,13 @@ def _turn(
         for way in order:
             one = found[way]
             if way in ("generate", LOOKUP):
-                more = {"prompt_lookup_num_tokens": 10} if way == LOOKUP else {}
-                one.tokens, one.prefill, seconds = generated(
-                    target, sheet.image, arguments.max_new_tokens, **more
-                )
-                one.seconds.append(seconds)
+                more: dict[str, Any] = {"prompt_lookup_num_tokens": 10} if way == LOOKUP else {}
+                began = time.perf_counter()
+                inputs = target.page_inputs(sheet.image)
+                one.prefill = time.perf_counter() - began
+                plain = generated(target.model, inputs, arguments.max_new_tokens, **more)
+                one.tokens, one.prefill = plain.tokens, one.prefill + plain.prefill
+                one.seconds.append(plain.decode)
                 continue
             before = decoders[way].host_seconds
             (read,) = decoders[way](target, [Page(sheet.image, drafts[way])])
@@ -175,32 +179,6 @@ def _turn(
             one.prefill = read.seconds["prefill"]
             one.host += decoders[way].host_seconds - before
     return list(found.values())
-
-
-class FirstToken(LogitsProcessor):
-    """Notes when `generate` has read the prompt."""
-
-    at: float | None = None
-
-    def __call__(self, input_ids: Any, scores: Any) -> Any:
-        """Leave the scores alone."""
-        if self.at is None:
-            self.at = time.perf_counter()
-        return scores
-
-
-@torch.inference_mode()
-def generated(target: Target, image: Any, most: int, **more: Any) -> tuple[list[int], float, float]:
-    """Tokens of transformers' own greedy `generate`, seconds of the prompt and of decoding."""
-    began, first = time.perf_counter(), FirstToken()
-    inputs = target.page_inputs(image)
-    out = target.model.generate(
-        **inputs, max_new_tokens=most, do_sample=False, logits_processor=[first], **more
-    )[0]
-    ended = time.perf_counter()
-    start = 0 if target.model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
-    ready = first.at or ended
-    return out[start:].tolist(), ready - began, ended - ready
 
 
 def divergences(
@@ -246,7 +224,7 @@ def _print(
     print(f"{arguments.model}, {len(base)} pages, {sum(tokens)} tokens ({min(tokens)} to "
           f"{max(tokens)} a page), medians of {arguments.rounds} interleaved rounds, "
           f"{torch.get_num_threads()} threads; decoding only")  # fmt: skip
-    costs = next((one.costs for one in decoders.values() if one.costs), None)
+    costs = next((one.costs[1] for one in decoders.values() if 1 in one.costs), None)
     if costs:
         told = ", ".join(f"{width}: {cost / costs[1]:.2f}" for width, cost in costs.items())
         print(f"a wider forward costs c(q)/c(1) = {told}; c(1) = {1000 * costs[1]:.2f} ms")

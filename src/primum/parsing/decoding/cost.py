@@ -16,29 +16,35 @@ from primum.parsing.decoding.steps import ChainSteps
 from primum.parsing.speculation.tree import Tree
 
 WIDTHS = (1, 2, 4, 8, 16, 32, 64)
+ENOUGH = 2.0  # seconds
 
 
 @torch.no_grad()
 def measure(
-    model: Any, sequence: Prefilled, widths: Sequence[int] = WIDTHS, repeats: int = 5
+    model: Any, sequences: Sequence[Prefilled], widths: Sequence[int] = WIDTHS, repeats: int = 5
 ) -> dict[int, float]:
-    """Seconds of a forward by number of new tokens: medians, the widths in turn.
+    """Seconds of a forward by number of new tokens a sequence: medians, the widths in turn.
 
     Args:
-        sequence: A prefilled prompt of the usual length; its cache is left as it was.
+        sequences: Prefilled prompts of the usual length, as many as are decoded at once; their
+            caches are left as they were.
+        repeats: Rounds that count; fewer where they take long.
     """
-    steps = steps_for(model, [sequence])
+    steps = steps_for(model, sequences)
     taken: dict[int, list[float]] = {width: [] for width in widths}
+    roots = [0] * len(sequences)
     for repeat in range(repeats + 1):
         for width in widths:
             began = time.perf_counter()
-            (logits,) = steps.verify([0], [chain(np.zeros(width, dtype=np.int64))])
-            logits.argmax(-1).cpu()  # waits for the device
+            logits = steps.verify(roots, [chain(np.zeros(width, dtype=np.int64))] * len(roots))
+            logits[-1].argmax(-1).cpu()  # waits for the device
             seconds = time.perf_counter() - began
             if isinstance(steps, ChainSteps):
                 steps.cache.crop(-width)
             if repeat:  # the first round warms up
                 taken[width].append(seconds)
+        if sum(map(sum, taken.values())) > ENOUGH:
+            break
     return {width: median(values) for width, values in taken.items()}
 
 

@@ -105,15 +105,15 @@ class Decoder:
         self.max_new_tokens, self.batch = max_new_tokens, batch
         self.tolerance, self.verify = tolerance, verify
         self.criteria: Any = None  # further stopping criteria, for what must not go on forever
-        self.costs: dict[int, float] | None = None
+        self.costs: dict[int, dict[int, float]] = {}  # as measured, by sequences at once
         self.pace: dict[Mode, list[float]] = {}  # seconds and tokens by mode, for `auto`
-        self._speculators: list[Speculator] = []
+        self._speculators: dict[int, list[Speculator]] = {}
         self._pages = 0
 
     @property
     def host_seconds(self) -> float:
         """Time spent on proposing so far, all pages."""
-        return sum(one.seconds for one in self._speculators)
+        return sum(one.seconds for group in self._speculators.values() for one in group)
 
     def __call__(self, target: Target, pages: Sequence[Page]) -> list[Decoded]:
         """Read pages, `batch` at once; their outputs are in the order of the pages."""
@@ -234,33 +234,41 @@ class Decoder:
         self, target: Target, sequences: Sequence[Prefilled], drafts: Sequence[list[Draft]] | None
     ) -> list[Row]:
         """Decode together where the model takes trees, else one after another."""
+        together = all(can_take_trees(target.model, sequence) for sequence in sequences)
         rows = []
         for number, sequence in enumerate(sequences):
             speculator = None
             if drafts is not None:
-                speculator = self.speculator(target, number, sequence)
+                group = sequences if together else [sequence]
+                speculator = self.speculator(target, number, group)
                 speculator.start(drafts[number])
             rows.append(row(sequence, speculator, self.tolerance))
-        if all(can_take_trees(target.model, sequence) for sequence in sequences):
+        if together:
             decode(target.model, sequences, rows)
         else:
             for sequence, one in zip(sequences, rows, strict=True):
                 decode(target.model, [sequence], [one])
         return rows
 
-    def speculator(self, target: Target, number: int, sequence: Prefilled) -> Speculator:
-        """What drafts for the `number`-th of the sequences decoded at once, kept between pages."""
-        while len(self._speculators) <= number:
-            made = [_made(proposer, target) for proposer in self.proposers]
-            self._speculators.append(Speculator(made, self._budget(target, sequence), self.depth))
-        return self._speculators[number]
+    def speculator(self, target: Target, number: int, sequences: Sequence[Prefilled]) -> Speculator:
+        """What drafts for the `number`-th of the sequences decoded at once, kept between pages.
 
-    def _budget(self, target: Target, sequence: Prefilled) -> Budget:
+        Groups of about the same size share theirs: how much a wider forward costs, and what drafts
+        are worth, depends on it.
+        """
+        size = 1 << (len(sequences) - 1).bit_length()
+        group = self._speculators.setdefault(size, [])
+        while len(group) <= number:
+            made = [_made(proposer, target) for proposer in self.proposers]
+            group.append(Speculator(made, self._budget(target, size, sequences), self.depth))
+        return group[number]
+
+    def _budget(self, target: Target, size: int, sequences: Sequence[Prefilled]) -> Budget:
         if self.budget is not None:
             return self.budget()
-        if self.costs is None:
-            self.costs = measure(target.model, sequence)
-        return MeasuredBudget(self.costs)
+        if size not in self.costs:
+            self.costs[size] = measure(target.model, sequences)
+        return MeasuredBudget(self.costs[size])
 
     def _drafts(self, target: Target, page: Page) -> list[Draft]:
         surface, encode = target.surface.on(page.image.size), target.encode
