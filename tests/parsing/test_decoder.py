@@ -92,6 +92,11 @@ def test_auto_tries_the_modes_and_settles_on_the_fastest():
     assert sorted(used) == ["hierarchical", "page", "plain"]
     auto.pace = {"plain": [1.0, 10.0], "page": [1.0, 90.0], "hierarchical": [1.0, 20.0]}
     assert auto(target, given)[0].mode == "page"
+    auto.batch, later = 8, []  # one page at a time, whatever would fit
+    for _ in range(200):
+        later.append(auto._choose(target, given))
+        auto._pages += 1
+    assert 195 <= later.count("page") < 200  # now and then the others are looked at again
 
 
 @pytest.mark.seconds

@@ -93,8 +93,8 @@ def register(kinds: Any) -> None:
         help="ocr by the wheels; text: a synthetic page's PDF twin; noise: its letters shuffled",
     )  # fmt: skip
     pages.add_argument(
-        "--decoding", nargs="+", choices=["page", "hierarchical"], default=["page"],
-        help="strict modes to try with each kind of drafts",
+        "--decoding", nargs="+", choices=["page", "hierarchical", "auto"], default=["page"],
+        help="strict modes to try with each kind of drafts; auto also tells what choosing cost",
     )  # fmt: skip
     pages.add_argument(
         "--peers", action="store_true",

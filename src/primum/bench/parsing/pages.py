@@ -14,12 +14,12 @@ import torch
 
 from primum.bench.pairs import paired_ratio
 from primum.bench.parsing.generated import generated
+from primum.bench.parsing.sameness import Divergence, divergences, summary
 from primum.bench.parsing.sheets import Sheet, pages, regions
 from primum.files import atomic_write
-from primum.parsing.decoding.decoder import Decoder, Page
-from primum.parsing.decoding.prefill import Prefilled, prefill
+from primum.parsing.decoding.decoder import Decoder, Mode, Page
+from primum.parsing.decoding.prefill import Prefilled
 from primum.parsing.decoding.target import Target
-from primum.parsing.decoding.verify import verify
 from primum.parsing.drafters.ocr import OcrDrafter
 from primum.parsing.peers import fixed_window
 from primum.parsing.speculation.alignment import Alignment
@@ -28,8 +28,10 @@ from primum.parsing.speculation.region_match import RegionMatch
 from primum.parsing.speculation.speculator import Speculator
 
 PLAIN = ("generate", "drafts off")
+STRICT: tuple[Mode, ...] = ("page", "hierarchical", "auto")
 LOOKUP, WINDOW = "prompt lookup (transformers)", "fixed window (paper)"
-CROPS = 8  # of a page, read at once
+CROPS = CROWD = 8  # crops of a page and whole pages, read at once
+AT_ONCE = f"drafts off, {CROWD} at once"
 PROPOSERS = (RegionMatch, OwnOutput, Alignment)
 
 
@@ -57,20 +59,6 @@ class Reading:
     accepted: int = 0
 
 
-@dataclass(frozen=True)
-class Divergence:
-    """Where two ways first wrote different tokens.
-
-    Attributes:
-        margin: How far apart the model's logits of the two are there.
-    """
-
-    page: str
-    way: str
-    place: int
-    margin: float
-
-
 def run(arguments: Any) -> int:
     """Print exactness and speed of each way, and write every reading."""
     from primum.parsing.jobs.readers import local
@@ -90,8 +78,18 @@ def run(arguments: Any) -> int:
             readings += found
             print(f"page {turn}/{len(sheets)}: {sheet.name}, {len(found[0].tokens)} tokens",
                   flush=True)  # fmt: skip
-    apart = divergences(readings, sheets, target, arguments)
+    if half := target.model.dtype in (torch.bfloat16, torch.float16):
+        readings += _at_once(target, sheets, arguments.max_new_tokens)
+        ways.append(AT_ONCE)
+    outputs = {way: {one.page: one.tokens for one in readings if one.way == way} for way in ways}
+    images = {sheet.name: sheet.image for sheet in sheets}
+    apart = divergences(outputs, images, target, arguments.max_new_tokens)
     _print(arguments, readings, apart, ways, decoders)
+    if half:
+        print(f"{target.model.dtype}: what other shapes and kernels alone change is told by the "
+              f"plain ways, {', '.join(repr(way) for way in (*PLAIN[1:], AT_ONCE))}")  # fmt: skip
+    if half or apart:
+        print(*summary(apart, ways[1:], len(sheets)), sep="\n")
     if arguments.output:
         told = {
             "model": arguments.model, "dtype": str(target.model.dtype), "rounds": arguments.rounds,
@@ -111,9 +109,10 @@ def _decoder(way: str, arguments: Any) -> Decoder:
         return Decoder("plain", batch=1, max_new_tokens=most)
     if way.endswith(WINDOW):
         return FixedWindows("page", batch=1, max_new_tokens=most)
-    if way == named(drafts_of(way), "hierarchical"):
-        return Decoder("hierarchical", PROPOSERS, batch=CROPS, max_new_tokens=most)
-    return Decoder("page", PROPOSERS, batch=1, max_new_tokens=most)
+    for mode in STRICT:
+        if way == named(drafts_of(way), mode):
+            return Decoder(mode, PROPOSERS, batch=CROPS, max_new_tokens=most)
+    raise AssertionError(f"nobody knows the way {way}")
 
 
 class FixedWindows(Decoder):
@@ -181,32 +180,17 @@ def _turn(
     return list(found.values())
 
 
-def divergences(
-    readings: Sequence[Reading], sheets: Sequence[Sheet], target: Target, arguments: Any
-) -> list[Divergence]:
-    """Where a way's output is not `generate`'s, with the margin between the two tokens."""
-    images = {sheet.name: sheet.image for sheet in sheets}
-    plain = {one.page: one.tokens for one in readings if one.way == "generate"}
-    found = []
-    for one in readings:
-        mine, theirs = one.tokens, plain[one.page]
-        if mine == theirs:
-            continue
-        pairs = zip(mine, theirs, strict=False)
-        place = next((at for at, (a, b) in enumerate(pairs) if a != b), None)
-        if place is None:  # one ends before the other: something is wrong
-            found.append(Divergence(one.page, one.way, min(len(mine), len(theirs)), float("inf")))
-            continue
-        inputs = target.page_inputs(images[one.page])
-        margins = [0.0]
-        for tokens in (mine, theirs):  # one of the two is the teacher-forced choice
-            sequence = prefill(target.model, inputs, max_new_tokens=arguments.max_new_tokens)
-            seen = verify(target.model, sequence, tokens[: place + 1])
-            margins += [
-                m for at, m in zip(seen.differing, seen.margins, strict=True) if at == place
-            ]
-        found.append(Divergence(one.page, one.way, place, max(margins)))
-    return found
+def _at_once(target: Target, sheets: Sequence[Sheet], most: int) -> list[Reading]:
+    """All pages plainly, several at once: another order of the same sums."""
+    decoder = Decoder("plain", batch=CROWD, max_new_tokens=most)
+    found = decoder(target, [Page(sheet.image) for sheet in sheets])
+    return [
+        Reading(
+            sheet.name, AT_ONCE, one.tokens, [one.seconds["decode"]],
+            prefill=one.seconds["prefill"], forwards=one.trace.forwards,
+        )
+        for sheet, one in zip(sheets, found, strict=True)
+    ]  # fmt: skip
 
 
 def _print(
@@ -241,13 +225,15 @@ def _print(
         print(f"{way:{wide}}{total[way]:9.2f}{per:>16}{drafted:10.1%}{host:11.1%}"
               f"{same:8}/{len(found)}  {ratio}")  # fmt: skip
         taken = sum(one.accepted > 0 for one in found)
-        if way not in (*PLAIN, LOOKUP):
+        if way not in (*PLAIN, LOOKUP, AT_ONCE):
             print(f"{'':{wide}}drafts accepted on {taken}/{len(found)} pages; "
                   f"made in {fmean(one.drafting for one in found):.3f} s a page; "
                   f"{crossing(by_way[fastest], found)}")  # fmt: skip
-    for one in apart:
-        print(f"{one.way}: {one.page} differs from generate first at token {one.place}, "
-              f"margin {one.margin:.2g}")  # fmt: skip
+        if way == named(drafts_of(way), "auto"):
+            fixed = [named(drafts_of(way), mode) for mode in STRICT if mode != "auto"]
+            best = min((one for one in (*PLAIN[1:], *fixed) if one in total), key=total.__getitem__)
+            print(f"{'':{wide}}{total[way] / total[best] - 1:+.1%} in time against {best}, "
+                  "the best of its modes")  # fmt: skip
 
 
 def crossing(plain: Sequence[Reading], drafted: Sequence[Reading]) -> str:

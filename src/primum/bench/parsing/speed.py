@@ -152,8 +152,10 @@ def run(arguments: Any) -> int:
     _print(arguments, rehearsal, seconds, traces, fastest)
     for name in ("our loop, drafts on", "our loop, useless drafts"):
         if runs := taken.get(name):
-            share = sum(one.drafting for one in runs) / sum(one.seconds for one in runs)
-            print(f"{name}: {share:.1%} of the time is spent on drafting")
+            drafting = sum(one.drafting for one in runs)
+            steps = sum(one.trace.forwards for one in runs if one.trace)
+            print(f"{name}: drafting takes {drafting / sum(one.seconds for one in runs):.1%} of the "
+                  f"time, {1000 * drafting / steps:.2f} ms a step")  # fmt: skip
     peak = None
     if arguments.device != "cpu":
         peak = torch.cuda.max_memory_allocated() / 2**30

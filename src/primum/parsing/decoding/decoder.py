@@ -108,7 +108,7 @@ class Decoder:
         self.costs: dict[int, dict[int, float]] = {}  # as measured, by sequences at once
         self.pace: dict[Mode, list[float]] = {}  # seconds and tokens by mode, for `auto`
         self._speculators: dict[int, list[Speculator]] = {}
-        self._pages = 0
+        self._pages, self._look = 0, EXPLORE
 
     @property
     def host_seconds(self) -> float:
@@ -146,7 +146,8 @@ class Decoder:
         for mode in modes:
             if mode not in self.pace:
                 return mode
-        if self._pages % EXPLORE < self.batch:
+        if self._pages >= self._look:
+            self._look = self._pages + EXPLORE
             return modes[self._pages // EXPLORE % len(modes)]
         return min(modes, key=lambda mode: self.pace[mode][0] / max(1.0, self.pace[mode][1]))
 
