@@ -153,9 +153,11 @@ def run(arguments: Any) -> int:
     for name in ("our loop, drafts on", "our loop, useless drafts"):
         if runs := taken.get(name):
             drafting = sum(one.drafting for one in runs)
-            steps = sum(one.trace.forwards for one in runs if one.trace)
-            print(f"{name}: drafting takes {drafting / sum(one.seconds for one in runs):.1%} of the "
-                  f"time, {1000 * drafting / steps:.2f} ms a step")  # fmt: skip
+            share = drafting / sum(one.seconds for one in runs)
+            step = drafting / sum(one.trace.forwards for one in runs if one.trace)
+            print(
+                f"{name}: {share:.1%} of the time is spent on drafting, {1000 * step:.2f} ms a step"
+            )
     peak = None
     if arguments.device != "cpu":
         peak = torch.cuda.max_memory_allocated() / 2**30
