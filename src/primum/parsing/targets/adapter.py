@@ -107,7 +107,7 @@ class AdaptedTarget:
 
     def encode(self, text: str) -> Sequence[int]:
         """Text to tokens, no special ones."""
-        return self.tokenizer(text, add_special_tokens=False).input_ids
+        return self.tokenizer(text, add_special_tokens=False, verbose=False).input_ids  # any length
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Tokens to text, special ones left out but for tags."""
