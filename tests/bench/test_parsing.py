@@ -55,6 +55,13 @@ def test_what_differs_is_summed_up():
     assert second.endswith("3/3 pages as generate") and len(each) == 2
 
 
+def test_a_batch_of_nothing_is_an_error(capsys):
+    from primum.cli import main
+
+    assert main(["bench", "parsing", "speed", "--batch", "8", "0"]) != 0
+    assert "--batch 8 32" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_rehearsals_follow_their_script(tmp_path):
     from primum.cli import main

@@ -144,6 +144,8 @@ def run(arguments: Any) -> int:
     """Print seconds, ratios against the fastest plain arm, and where the time goes."""
     if arguments.device != "cpu" and not torch.cuda.is_available():
         raise UserError(f"There is no device {arguments.device} here", remedy="use --device cpu")
+    if min(arguments.batch) < 1:
+        raise UserError("A batch has one sequence at least", remedy="--batch 8 32")
     rehearsal = _rehearsal(arguments)
     taken = _in_turn(_arms(rehearsal, arguments), len(rehearsal.script), arguments.rounds)
     seconds = {name: [one.seconds for one in runs] for name, runs in taken.items()}
@@ -178,7 +180,7 @@ def run(arguments: Any) -> int:
 
 
 def _rehearsal(arguments: Any) -> Rehearsal:
-    """The model, its prompt, and what a wider forward costs there."""
+    """The model, its prompt, and the text it follows."""
     script, draft = _text(arguments)
     picture = _page(arguments)
     dtype = getattr(torch, arguments.dtype)

@@ -16,7 +16,7 @@ from primum.parsing.decoding.steps import ChainSteps
 from primum.parsing.speculation.tree import Tree
 
 WIDTHS = (1, 2, 4, 8, 16, 32, 64)
-ENOUGH = 2.0  # seconds
+ENOUGH = 2.0  # seconds of forwards that count: a slow model needs no more rounds
 
 
 @torch.no_grad()
